@@ -1,0 +1,21 @@
+//! What can go wrong with the books, each a sentence with the fix.
+
+use crate::{ids::AccountPath, ledger::LedgerError, money::Pico};
+
+#[derive(Debug, thiserror::Error)]
+pub enum CashierError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("there is no account `{path}`; known are: {known}")]
+    UnknownAccount { path: AccountPath, known: String },
+    #[error("`{path}` has no limit to fund; set `budget_usd` for it in the config, or run it with --budget")]
+    NoLimit { path: AccountPath },
+    #[error("{amount} on top of {limit} is above the largest limit, ${}", Pico::CAP)]
+    TooMuch { amount: Pico, limit: Pico },
+    #[error("no account can be added: all {0} slots are bound; end some tasks first")]
+    NoSlot(u32),
+    #[error("not recorded, and so not done: {0}")]
+    NotWritable(String),
+    #[error("{0}")]
+    Other(String),
+}

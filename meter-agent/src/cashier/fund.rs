@@ -1,0 +1,61 @@
+//! Money given by people.
+
+use std::sync::mpsc;
+
+use super::{Books, Cashier, CashierError};
+use crate::{
+    accounts::AccountId,
+    clock::Timestamp,
+    ids::AccountPath,
+    ledger::{Op, Reply},
+    money::Pico,
+};
+
+/// Accounts that an error names.
+const KNOWN_SHOWN: usize = 20;
+
+impl Cashier {
+    /// Raises the account's `total` limit by `amount`, on record for `actor_uid`, and returns what remains then.
+    ///
+    /// Blocks until it is durable; a funding that could not be recorded has not happened.
+    pub fn fund(&self, path: &AccountPath, amount: Pico, actor_uid: u32, now: Timestamp) -> Result<Pico, CashierError> {
+        let _one_at_a_time = self.funding.lock();
+        let id = fundable(&self.books.lock(), path, amount)?;
+        let (tell, told) = mpsc::sync_channel(1);
+        let reply = Reply::OrWithdraw(Box::new(move |result| drop(tell.send(result))));
+        let wake = self.writer.push(Op::Fund { id, time: now, amount, actor_uid }, Some(reply));
+        self.barrier(&wake, &told)?;
+
+        let mut books = self.books.lock();
+        let changes = books.accounts.fund(id, amount);
+        books.slots.publish(&books.accounts, id);
+        self.tell(&books, &changes);
+        Ok(books.accounts.get(id).remaining().unwrap_or(Pico::MAX))
+    }
+}
+
+fn fundable(books: &Books, path: &AccountPath, amount: Pico) -> Result<AccountId, CashierError> {
+    if !amount.is_positive() {
+        return Err(CashierError::Other(format!("${amount} funds nothing; give more than 0")));
+    }
+    let id = books
+        .accounts
+        .id(path)
+        .ok_or_else(|| CashierError::UnknownAccount { path: path.clone(), known: known(books) })?;
+    let limit = books.accounts.get(id).budget().ok_or_else(|| CashierError::NoLimit { path: path.clone() })?.amount;
+    match limit.checked_add(amount) {
+        Some(sum) if sum <= Pico::CAP => Ok(id),
+        Some(_) | None => Err(CashierError::TooMuch { amount, limit }),
+    }
+}
+
+/// Agents first, since their names are what people remember.
+fn known(books: &Books) -> String {
+    let mut paths: Vec<&str> = books.accounts.ids().skip(1).map(|id| books.accounts.get(id).path.as_str()).collect();
+    paths.sort_unstable_by_key(|path| (path.contains('/'), *path));
+    match paths.len() {
+        0 => "none yet".to_owned(),
+        n if n > KNOWN_SHOWN => format!("{} and {} more", paths[..KNOWN_SHOWN].join(", "), n - KNOWN_SHOWN),
+        _ => paths.join(", "),
+    }
+}

@@ -1,0 +1,173 @@
+//! A hold in the hands of the one who forwards the request.
+
+use std::{fmt, sync::Arc};
+
+use tokio::sync::oneshot;
+
+use super::{Cashier, CashierError};
+use crate::{
+    clock::{self, Timestamp},
+    ids::{AccountPath, ExchangeId},
+    ledger::{HoldRecord, Op, Outcome, Resolves, Row},
+    money::Pico,
+    pricing::PriceKind,
+    usage::{Quality, Usage},
+};
+
+/// Money set aside for one exchange. Consumed by [`Hold::settle`] or [`Hold::release`]; dropped without
+/// either, it is charged in full as unresolved, because nobody can say what was used.
+pub struct Hold {
+    pub id: ExchangeId,
+    pub account: AccountPath,
+    pub amount: Pico,
+    /// The output ceiling that the request must be given for the hold to be its worst case.
+    pub clamp: Option<u64>,
+    /// Taken by whoever finishes the hold.
+    parts: Option<HoldParts>,
+    durable: Durable,
+}
+
+pub(super) struct HoldParts {
+    pub(super) cashier: Arc<Cashier>,
+    pub(super) record: Arc<HoldRecord>,
+}
+
+enum Durable {
+    Waiting(oneshot::Receiver<Result<(), String>>),
+    Known(Result<(), String>),
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, account, amount, clamp, .. } = self;
+        write!(f, "Hold({id} on {account}: ${amount}, clamp {clamp:?})")
+    }
+}
+
+impl Hold {
+    pub(super) fn new(
+        account: AccountPath,
+        parts: HoldParts,
+        durable: Option<oneshot::Receiver<Result<(), String>>>,
+    ) -> Self {
+        let HoldRecord { id, amount, clamp, .. } = *parts.record;
+        let durable = durable.map_or(Durable::Known(Ok(())), Durable::Waiting);
+        Self { id, account, amount, clamp, parts: Some(parts), durable }
+    }
+
+    /// Waits until the hold's row is durable, as the durability level asks for it.
+    pub async fn durable(&mut self) -> Result<(), CashierError> {
+        if let Durable::Waiting(told) = &mut self.durable {
+            let result = told.await.unwrap_or_else(|_| Err("the ledger is closed".to_owned()));
+            self.durable = Durable::Known(result);
+        }
+        match &self.durable {
+            Durable::Known(Err(reason)) => Err(CashierError::NotWritable(reason.clone())),
+            Durable::Known(Ok(())) | Durable::Waiting(_) => Ok(()),
+        }
+    }
+
+    /// Sets `more` aside as well, for a stream whose cost passes its hold. `false` when a limit has no room for
+    /// it: the stream is to be cut.
+    #[must_use]
+    pub fn grow(&mut self, more: Pico) -> bool {
+        let Some(HoldParts { cashier, record }) = &self.parts else { return false };
+        let mut books = cashier.books.lock();
+        if !books.accounts.grow(record.account, more) {
+            return false;
+        }
+        books.publish_line(record.account);
+        let line = books.accounts.line(record.account);
+        let wake = cashier.writer.push(Op::Grow { line, hold: self.id, more }, None);
+        drop(books);
+        cashier.writer.wake(&wake);
+        self.amount = self.amount.saturating_add(more);
+        true
+    }
+
+    /// Charges `row.cost_usd`, in full even past the hold, releases the rest, writes the row. Its id, account and
+    /// `held_usd` are the hold's.
+    pub fn settle(mut self, row: Row) {
+        self.end(row);
+    }
+
+    /// Ends the hold without a charge, for a request that never reached the provider.
+    pub fn release(mut self, mut row: Row) {
+        row.cost_usd = Pico::ZERO;
+        self.end(row);
+    }
+
+    fn end(&mut self, mut row: Row) {
+        let Some(HoldParts { cashier, record }) = self.parts.take() else { return };
+        row.id = self.id;
+        row.account.clone_from(&self.account);
+        row.held_usd = self.amount;
+        row.cost_usd = row.cost_usd.max(Pico::ZERO);
+        cashier.end_hold(&record, self.amount, row);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(parts) = &self.parts {
+            let row = unresolved(
+                &parts.record,
+                self.account.clone(),
+                self.amount,
+                clock::now(),
+                "the exchange ended without a settlement",
+            );
+            self.end(row);
+        }
+    }
+}
+
+impl Cashier {
+    /// Memory and book at once, so that the very next connect sees them; the ledger's row follows.
+    fn end_hold(&self, record: &HoldRecord, amount: Pico, row: Row) {
+        let id = record.account;
+        let mut books = self.books.lock();
+        let changes = books.accounts.settle(id, amount, row.cost_usd);
+        books.accounts.count(id, row.exchanges(), row.refusals());
+        books.publish_line(id);
+        let line = books.accounts.line(id);
+        let resolves = Some(Resolves { hold: record.id, amount });
+        let wake = self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves }, None);
+        self.tell(&books, &changes);
+        line.iter().for_each(|&at| self.release_if_unused(&mut books, at));
+        drop(books);
+        self.writer.wake(&wake);
+    }
+}
+
+/// The row of a hold that nobody settled: charged in full.
+pub(super) fn unresolved(record: &HoldRecord, account: AccountPath, amount: Pico, now: Timestamp, reason: &str) -> Row {
+    let request = record.request.clone();
+    Row {
+        id: record.id,
+        time: record.time,
+        account,
+        process: record.process.clone(),
+        provider: request.provider,
+        endpoint: request.endpoint,
+        host: request.host,
+        method: request.method,
+        path: request.path,
+        model: None,
+        requested_model: request.requested_model,
+        status: None,
+        stream: request.stream,
+        usage: Usage::default(),
+        usage_quality: Quality::Absent,
+        held_usd: amount,
+        cost_usd: amount,
+        price: PriceKind::Priced,
+        clamped: record.clamp,
+        outcome: Outcome::Unresolved,
+        ttfb_ms: None,
+        duration_ms: u64::try_from((now.micros() - record.time.micros()) / 1_000).unwrap_or(0),
+        request_id: None,
+        reason: Some(reason.to_owned()),
+        count: 1,
+    }
+}

@@ -1,0 +1,215 @@
+//! The start: the accounts are rebuilt from the ledger, and from the book where it survived the last sidecar.
+//!
+//! What was spent is the larger of the two; what neither can say is charged. Limits and what remains come from
+//! config and fundings, never from the book. The ledger is brought up to date before anything is published.
+
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+use meter_common::{AccountRef, Balance, state};
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+
+use super::{
+    Books, CHANGES_MAX, Cashier, CashierError, Durability, Plan,
+    hold::unresolved,
+    slots::{HOST, Slots},
+};
+use crate::{
+    accounts::{Account, AccountId, Accounts, Changes, Limit},
+    clock::Timestamp,
+    ids::{AccountPath, ExchangeId, Process},
+    kernel::Book,
+    ledger::{HoldRecord, Loaded, LoadedAccount, Op, RequestLine, Resolves, Row, Store, Writer},
+    money::Pico,
+};
+
+impl Cashier {
+    /// Opens the ledger below `data_dir`, recovers from it and from the book (see the design's "after a crash"),
+    /// and publishes every known account that is bound. `survived` says that the book is the one that the last
+    /// sidecar of this boot wrote; otherwise nothing in it is believed.
+    pub fn open(
+        data_dir: &Path,
+        book: Arc<dyn Book>,
+        plan: &Plan,
+        durability: Durability,
+        survived: bool,
+        now: Timestamp,
+    ) -> Result<Arc<Self>, CashierError> {
+        let mut store = Store::open(data_dir)?;
+        let loaded = store.load()?;
+        let mut recovery = Recovery::new(&loaded, now);
+        recovery.apply_plan(&loaded, plan);
+        recovery.charge_open_holds(&loaded.holds);
+        let kept = recovery.believe_book(&loaded, book.as_ref(), survived);
+        let Recovery { accounts, ops, .. } = recovery;
+        store.commit(&ops.iter())?;
+
+        let books = Books { slots: slots(book, &accounts, &kept), accounts };
+        books.accounts.ids().for_each(|id| books.slots.publish(&books.accounts, id));
+        let writer = Arc::new(Writer::start(store).map_err(|e| CashierError::Other(e.to_string()))?);
+        Ok(Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            books: Mutex::new(books),
+            writer,
+            durability,
+            changes: broadcast::Sender::new(CHANGES_MAX),
+            funding: Mutex::new(()),
+            rows_dropped: 0.into(),
+        }))
+    }
+}
+
+/// Accounts as they are being rebuilt, and what the ledger must learn of it.
+struct Recovery {
+    accounts: Accounts,
+    ops: Vec<Op>,
+    now: Timestamp,
+}
+
+impl Recovery {
+    fn new(loaded: &Loaded, now: Timestamp) -> Self {
+        let mut accounts = Accounts::new();
+        for known in &loaded.accounts {
+            let id = accounts.ensure(&known.path, &mut Vec::new());
+            debug_assert_eq!(id, known.id, "the ledger's ids have no gaps and parents come first");
+            restore(accounts.get_mut(id), known);
+        }
+        Self { accounts, ops: Vec::new(), now }
+    }
+
+    /// The config's budgets in place of those it gave the last time; its agents exist from the start.
+    fn apply_plan(&mut self, loaded: &Loaded, plan: &Plan) {
+        let budgets: HashMap<&AccountPath, Option<Pico>> = plan.agents.iter().map(|(p, b)| (p, *b)).collect();
+        for known in &loaded.accounts {
+            let configured = budgets.get(&known.path).copied().flatten();
+            self.configure(known.id, known.config_budget, configured, known.budget);
+        }
+        for (path, configured) in &plan.agents {
+            let mut made = Vec::new();
+            let id = self.accounts.ensure(path, &mut made);
+            for &at in &made {
+                let account = self.accounts.get(at);
+                self.ops.push(Op::Account { id: at, parent: account.parent, path: account.path.clone() });
+            }
+            if made.contains(&id) {
+                self.configure(id, None, *configured, None);
+            }
+        }
+    }
+
+    fn configure(&mut self, id: AccountId, was: Option<Pico>, configured: Option<Pico>, given: Option<Pico>) {
+        let before = self.accounts.get(id).budget().copied();
+        let changes = self.accounts.set_budget(id, configured.or(given));
+        self.tell(&changes);
+        if was != configured {
+            let forget_smallest = Limit::forgets(before.as_ref(), self.accounts.get(id).budget());
+            self.ops.push(Op::ConfigBudget { id, configured, forget_smallest });
+        }
+    }
+
+    /// Nobody can say what an exchange used that was under way when the sidecar ended: all that was held.
+    fn charge_open_holds(&mut self, holds: &[HoldRecord]) {
+        for hold in holds {
+            let resolves = Resolves { hold: hold.id, amount: hold.amount };
+            self.charge(hold, "the sidecar ended before the exchange did", Some(resolves));
+        }
+    }
+
+    /// Charges what the book knows beyond the ledger, the deepest accounts first, so that what is charged to a
+    /// task is not charged to its agent again. Returns the bindings that go on.
+    fn believe_book(&mut self, loaded: &Loaded, book: &dyn Book, survived: bool) -> Vec<(AccountId, AccountRef)> {
+        let mut kept = Vec::new();
+        for known in loaded.accounts.iter().rev() {
+            let bound = if known.id == AccountId::HOST { Some(HOST) } else { known.bound };
+            let Some(bound) = bound else { continue };
+            let record = book.read(bound.slot);
+            if survived && record.generation == bound.generation && record.state != state::FREE {
+                self.charge_difference(known.id, &record);
+                if known.id != AccountId::HOST {
+                    kept.push((known.id, bound));
+                }
+            } else if known.id != AccountId::HOST {
+                self.ops.push(Op::Unbind { id: known.id });
+            }
+        }
+        kept.reverse();
+        self.with_parents(kept)
+    }
+
+    /// A record names its parent's slot, so a binding goes on only below one that does.
+    fn with_parents(&mut self, kept: Vec<(AccountId, AccountRef)>) -> Vec<(AccountId, AccountRef)> {
+        let mut whole = HashMap::from([(AccountId::HOST, HOST)]);
+        for (id, account) in kept {
+            if whole.contains_key(&self.accounts.get(id).parent) {
+                whole.insert(id, account);
+            } else {
+                self.ops.push(Op::Unbind { id });
+            }
+        }
+        whole.remove(&AccountId::HOST);
+        let mut list: Vec<_> = whole.into_iter().collect();
+        list.sort_unstable_by_key(|(id, _)| *id);
+        list
+    }
+
+    fn charge_difference(&mut self, id: AccountId, record: &Balance) {
+        let held = record.hold_granted.saturating_sub(record.hold_ended).max(0);
+        let total = Pico::new(record.spent.saturating_add(held));
+        let more = total.saturating_sub(self.accounts.get(id).spent);
+        if more.is_positive() {
+            let hold = HoldRecord {
+                id: ExchangeId::new(),
+                account: id,
+                amount: more,
+                clamp: None,
+                time: self.now,
+                process: Process::default(),
+                request: RequestLine::default(),
+            };
+            self.charge(&hold, "the kernel's map knew of more than the ledger", None);
+        }
+        // Whatever was held has ended; the totals of a binding never fall.
+        let account = self.accounts.get_mut(id);
+        account.hold_granted = Pico::new(record.hold_granted.max(record.hold_ended).max(0));
+        account.hold_ended = account.hold_granted;
+    }
+
+    fn charge(&mut self, hold: &HoldRecord, reason: &str, resolves: Option<Resolves>) {
+        let path = self.accounts.get(hold.account).path.clone();
+        let row: Row = unresolved(hold, path, hold.amount, self.now, reason);
+        self.accounts.count(hold.account, row.exchanges(), row.refusals());
+        let changes = self.accounts.charge(hold.account, hold.amount);
+        let line = self.accounts.line(hold.account);
+        self.ops.push(Op::Row { line, row: Box::new(row), resolves });
+        self.tell(&changes);
+    }
+
+    fn tell(&mut self, changes: &Changes) {
+        self.ops.extend(changes.iter().map(|c| Op::State { id: c.account, state: c.state }));
+    }
+}
+
+fn restore(account: &mut Account, known: &LoadedAccount) {
+    account.state = known.state;
+    account.spent = known.spent;
+    account.exchanges = known.exchanges;
+    account.refusals = known.refusals;
+    account.funded = known.funded;
+    account.limits = known
+        .configured()
+        .map(|amount| Limit { smallest_hold: known.smallest_hold, ..Limit::total(amount, known.funded) })
+        .into_iter()
+        .collect();
+}
+
+/// Slots with the kept bindings. Whoever keeps the cgroups unbinds those that have none any more.
+fn slots(book: Arc<dyn Book>, accounts: &Accounts, kept: &[(AccountId, AccountRef)]) -> Slots {
+    let mut slots = Slots::new(book, kept);
+    for &(id, _) in kept {
+        if let Some(binding) = slots.binding(id) {
+            binding.named = true;
+        }
+        slots.adopt(accounts.get(id).parent);
+    }
+    slots
+}

@@ -1,0 +1,112 @@
+//! `meter ledger`: the exchanges and refusals, the oldest first.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+
+use super::{
+    print_json, source,
+    table::{Align, Table, process, usd},
+};
+use crate::{
+    config::Config,
+    ids::AccountPath,
+    ledger::{Row, RowFilter},
+};
+
+/// Rows of a screen or two; JSON is for programs, which get all of them.
+const SHOWN_DEFAULT: usize = 50;
+
+/// Show exchanges and refusals
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only this agent's, its tasks' included
+    #[arg(long, value_name = "A", value_parser = AccountPath::of_agent)]
+    agent: Option<AccountPath>,
+    /// Only this task's
+    #[arg(long, value_name = "T", requires = "agent")]
+    task: Option<String>,
+    /// Only the last N [default: 50, or all with --json]
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Print a JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
+    let account = args.account()?;
+    let reader = source::ledger(config)?;
+    if let Some(account) = &account {
+        let known: Vec<AccountPath> = reader.accounts()?.into_iter().map(|totals| totals.path).collect();
+        source::require(account, known.iter())?;
+    }
+    let limit = args.limit.unwrap_or(if args.json { usize::MAX } else { SHOWN_DEFAULT });
+    let rows = reader.rows(&RowFilter { account, limit })?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if args.json {
+        rows.iter().try_for_each(|row| print_json(&mut out, row))?;
+    } else {
+        print(&mut out, &rows)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn account(&self) -> anyhow::Result<Option<AccountPath>> {
+        match (&self.agent, &self.task) {
+            (Some(agent), Some(task)) => Ok(Some(format!("{agent}/{task}").parse().context("--task")?)),
+            (agent, _) => Ok(agent.clone()),
+        }
+    }
+}
+
+fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
+    if rows.is_empty() {
+        return writeln!(out, "The ledger has no such rows.");
+    }
+    let mut table = Table::new([
+        ("TIME (UTC)", Align::Left),
+        ("ACCOUNT", Align::Left),
+        ("PROCESS", Align::Left),
+        ("WHAT", Align::Left),
+        ("OUTCOME", Align::Left),
+        ("INPUT", Align::Right),
+        ("OUTPUT", Align::Right),
+        ("COST", Align::Right),
+    ]);
+    for row in rows {
+        table.row([
+            time(row),
+            row.account.to_string(),
+            process(&row.process),
+            what(row),
+            outcome(row),
+            row.usage.input_tokens.to_string(),
+            row.usage.output_tokens.to_string(),
+            usd(row.cost_usd),
+        ]);
+    }
+    table.print(out)
+}
+
+/// To the second: `2026-11-21 08:15:30`.
+fn time(row: &Row) -> String {
+    row.time.rfc3339().chars().take(19).collect::<String>().replace('T', " ")
+}
+
+/// The model where there is one, else the host. Both are the other side's words, hence without control characters.
+fn what(row: &Row) -> String {
+    let model = row.model.as_deref().or(row.requested_model.as_deref());
+    model.unwrap_or(&row.host).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+fn outcome(row: &Row) -> String {
+    let name = serde_json::to_value(row.outcome).ok();
+    let name = name.as_ref().and_then(|v| v.as_str()).unwrap_or("?").replace('_', " ");
+    if row.count > 1 { format!("{name} x{}", row.count) } else { name }
+}

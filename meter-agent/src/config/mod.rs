@@ -1,0 +1,161 @@
+//! The configuration: a TOML file, read once into checked values.
+//!
+//! Owns the keys, their defaults and their checks. Opens nothing that the file names: whether a directory can be
+//! written or a PEM file be read is found out by whoever uses it. A file with mistakes yields all of them at once
+//! ([`ConfigError::Mistakes`]) and never half a [`Config`].
+
+mod mistake;
+mod read;
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use meter_common::PORTS;
+
+use crate::{
+    cashier::{Durability, Plan},
+    ids::AccountPath,
+    money::Pico,
+    usage::hosts::HostEntry,
+};
+
+pub use mistake::Mistake;
+
+/// Where the file is looked for when none is named; it may be absent.
+pub const DEFAULT_FILE: &str = "/etc/meter/meter.toml";
+/// Ports of the listeners unless the file says otherwise: below 1024, so that only root can bind them, and not
+/// assigned to a service by IANA.
+pub const DEFAULT_PORTS: [u16; PORTS] = [961, 963, 967, 971];
+/// A config file is a page or two; a larger one is the wrong file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What the file says, every value checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file that was read; `None` where the default one is absent.
+    pub file: Option<PathBuf>,
+    /// The ledger and the CAs' keys. Absolute.
+    pub data_dir: PathBuf,
+    /// The control socket, the lock and the agents' trust bundles. Absolute.
+    pub run_dir: PathBuf,
+    /// PEM roots accepted upstream beside the system's.
+    pub upstream_ca_file: Option<PathBuf>,
+    pub durability: Durability,
+    pub listen_ports: [u16; PORTS],
+    /// `[[host]]`: metered hosts beside the built-in ones.
+    pub hosts: Vec<HostEntry>,
+    /// `[agent.NAME]` with its `budget_usd`, sorted by name.
+    pub agents: Vec<(AccountPath, Option<Pico>)>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            file: None,
+            data_dir: PathBuf::from("/var/lib/meter"),
+            run_dir: PathBuf::from("/run/meter"),
+            upstream_ca_file: None,
+            durability: Durability::default(),
+            listen_ports: DEFAULT_PORTS,
+            hosts: Vec::new(),
+            agents: Vec::new(),
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("the config file {0} does not exist; create it, or leave --config out to use the defaults")]
+    Absent(PathBuf),
+    #[error("the config file {path} can't be read ({source}); make it a readable text file")]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Mistakes(Mistakes),
+}
+
+/// All mistakes of one file in the order of their lines; shown one per line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, mistake) in self.0.iter().enumerate() {
+            let line_end = if n == 0 { "" } else { "\n" };
+            write!(f, "{line_end}{mistake}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Reads `named`, or the default file if that exists, or takes the defaults.
+    pub fn load(named: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = named.unwrap_or_else(|| Path::new(DEFAULT_FILE));
+        match read_text(path) {
+            Ok(text) => Self::parse(&text, path),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => match named {
+                None => Ok(Self::default()),
+                Some(path) => Err(ConfigError::Absent(path.to_owned())),
+            },
+            Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+        }
+    }
+
+    /// Checks the text of a config file; `path` is for its messages only.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        read::read(text, path).map_err(|mistakes| ConfigError::Mistakes(Mistakes(mistakes)))
+    }
+
+    /// The agents' limits, as the cashier takes them.
+    pub fn plan(&self) -> Plan {
+        Plan { agents: self.agents.clone() }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join("meter.sock")
+    }
+
+    pub fn lock_file(&self) -> PathBuf {
+        self.run_dir.join("daemon.lock")
+    }
+
+    pub fn log_file(&self) -> PathBuf {
+        self.run_dir.join("daemon.log")
+    }
+
+    pub fn trust_dir(&self) -> PathBuf {
+        self.run_dir.join("trust")
+    }
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    if fs::metadata(path)?.len() > FILE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+    }
+    fs::read_to_string(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_default_is_fine_and_an_absent_named_file_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("none.toml");
+        assert!(matches!(Config::load(Some(&path)), Err(ConfigError::Absent(p)) if p == path));
+        assert_eq!(Config::parse("", &path).unwrap(), Config { file: Some(path), ..Config::default() });
+    }
+
+    #[test]
+    fn a_file_that_is_not_text_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("binary.toml");
+        std::fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
+        let error = Config::load(Some(&path)).unwrap_err();
+        assert!(error.to_string().contains("binary.toml can't be read"), "{error}");
+    }
+}

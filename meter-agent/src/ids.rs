@@ -1,0 +1,174 @@
+//! Names and ids, checked once at the edge.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Path of an account below the host: `research`, `research/nightly-7`. The host itself is `host`.
+///
+/// A segment is a folder name in the cgroup tree too, so it keeps to `A-Z a-z 0-9 _ -` (the kernel's own
+/// files there all have a dot), at most 64 of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountPath(String);
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("`{0}` is not a name; use 1 to 64 letters, digits, `-` and `_`")]
+    Segment(String),
+    #[error("`host` is the name of the whole host's account; choose another")]
+    Reserved,
+    #[error("`{0}` is deeper than 8 accounts")]
+    TooDeep(String),
+}
+
+impl AccountPath {
+    pub const HOST: &str = "host";
+
+    pub fn host() -> Self {
+        Self(Self::HOST.to_owned())
+    }
+
+    pub fn of_agent(name: &str) -> Result<Self, NameError> {
+        segment(name)?;
+        if name == Self::HOST { Err(NameError::Reserved) } else { Ok(Self(name.to_owned())) }
+    }
+
+    /// The account `name` below this one.
+    pub fn child(&self, name: &str) -> Result<Self, NameError> {
+        if self.is_host() {
+            return Self::of_agent(name);
+        }
+        segment(name)?;
+        let path = format!("{}/{name}", self.0);
+        if path.split('/').count() >= meter_common::PATH_DEPTH as usize {
+            Err(NameError::TooDeep(path))
+        } else {
+            Ok(Self(path))
+        }
+    }
+
+    pub fn is_host(&self) -> bool {
+        self.0 == Self::HOST
+    }
+
+    /// `None` for the host; the host for an agent.
+    pub fn parent(&self) -> Option<Self> {
+        if self.is_host() {
+            return None;
+        }
+        Some(self.0.rsplit_once('/').map_or_else(Self::host, |(up, _)| Self(up.to_owned())))
+    }
+
+    /// The agent this account belongs to: its first segment.
+    pub fn agent_name(&self) -> &str {
+        self.0.split('/').next().unwrap_or(&self.0)
+    }
+
+    /// The account of that agent; the host for the host.
+    #[must_use]
+    pub fn agent(&self) -> Self {
+        Self(self.agent_name().to_owned())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `self` is `above` or lies below it.
+    pub fn is_within(&self, above: &Self) -> bool {
+        above.is_host()
+            || self == above
+            || self.0.strip_prefix(above.as_str()).is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
+fn segment(name: &str) -> Result<(), NameError> {
+    let fits =
+        (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if fits { Ok(()) } else { Err(NameError::Segment(name.to_owned())) }
+}
+
+impl FromStr for AccountPath {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text == Self::HOST {
+            return Ok(Self::host());
+        }
+        text.split('/').try_fold(Self::host(), |path, name| path.child(name))
+    }
+}
+
+impl fmt::Display for AccountPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl Serialize for AccountPath {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for AccountPath {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Id of an exchange, of its hold and of its ledger row: a UUID v7, so ids sort by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ExchangeId(pub uuid::Uuid);
+
+impl ExchangeId {
+    /// A new id. Ids made in one process ascend.
+    #[expect(clippy::new_without_default, reason = "a default id would be a different one each time")]
+    pub fn new() -> Self {
+        Self(uuid::Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for ExchangeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// A process: its id, and its start time so that a reused id is another process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Process {
+    pub pid: u32,
+    /// Clock ticks since boot (`/proc/PID/stat`, field 22); 0 when it had ended before it could be read.
+    #[serde(skip)]
+    pub start_ticks: u64,
+    /// Path of the executable, or the kernel's short name of the process where that could not be read.
+    pub exe: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_know_their_place() {
+        let task: AccountPath = "research/nightly-7".parse().unwrap();
+        assert_eq!(task.agent_name(), "research");
+        assert_eq!(task.parent().unwrap().as_str(), "research");
+        assert_eq!(task.parent().unwrap().parent().unwrap(), AccountPath::host());
+        assert_eq!(AccountPath::host().parent(), None);
+        assert!(task.is_within(&AccountPath::of_agent("research").unwrap()));
+        assert!(task.is_within(&AccountPath::host()));
+        assert!(!AccountPath::of_agent("research2").unwrap().is_within(&AccountPath::of_agent("research").unwrap()));
+    }
+
+    #[test]
+    fn a_name_is_a_safe_folder_name() {
+        for bad in ["", "a b", "cgroup.procs", "..", "a/../b", "a//b", "/a", "ü", &"x".repeat(65)] {
+            assert!(bad.parse::<AccountPath>().is_err(), "{bad}");
+        }
+        assert_eq!(AccountPath::of_agent("host"), Err(NameError::Reserved));
+        assert!("1/2/3/4/5/6/7".parse::<AccountPath>().is_ok());
+        assert!("1/2/3/4/5/6/7/8".parse::<AccountPath>().is_err());
+    }
+}

@@ -1,0 +1,101 @@
+//! What the writer is asked to record, in the order in which the cashier decided it.
+
+use std::sync::Arc;
+
+use meter_common::AccountRef;
+
+use super::Row;
+use crate::{
+    accounts::{AccountId, Line, State},
+    clock::Timestamp,
+    ids::{AccountPath, ExchangeId, Process},
+    money::Pico,
+};
+
+/// What is known of a request when it is admitted: enough for the row of a hold that is never resolved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestLine {
+    pub provider: String,
+    pub endpoint: String,
+    pub host: String,
+    pub method: String,
+    /// Without its query.
+    pub path: String,
+    pub requested_model: Option<String>,
+    pub stream: bool,
+}
+
+/// A hold as the ledger keeps it until it is resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldRecord {
+    pub id: ExchangeId,
+    pub account: AccountId,
+    pub amount: Pico,
+    pub clamp: Option<u64>,
+    pub time: Timestamp,
+    pub process: Process,
+    pub request: RequestLine,
+}
+
+/// The hold that a row resolves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resolves {
+    pub hold: ExchangeId,
+    /// What the hold had set aside, growth included.
+    pub amount: Pico,
+}
+
+/// One thing to record. `line` is the path from the account to the host: the accounts whose totals change.
+#[derive(Clone, Debug)]
+pub enum Op {
+    Account {
+        id: AccountId,
+        parent: AccountId,
+        path: AccountPath,
+    },
+    /// The account's own budget was set; the smallest hold is that of a limit as it stands.
+    Budget {
+        id: AccountId,
+        given: Option<Pico>,
+        forget_smallest: bool,
+    },
+    /// The budget that the config gives an agent, `None` where it gives none any more.
+    ConfigBudget {
+        id: AccountId,
+        configured: Option<Pico>,
+        forget_smallest: bool,
+    },
+    State {
+        id: AccountId,
+        state: State,
+    },
+    Bind {
+        id: AccountId,
+        account: AccountRef,
+    },
+    Unbind {
+        id: AccountId,
+    },
+    Fund {
+        id: AccountId,
+        time: Timestamp,
+        amount: Pico,
+        actor_uid: u32,
+    },
+    Hold {
+        line: Line,
+        hold: Arc<HoldRecord>,
+    },
+    Grow {
+        line: Line,
+        hold: ExchangeId,
+        more: Pico,
+    },
+    Row {
+        line: Line,
+        row: Box<Row>,
+        resolves: Option<Resolves>,
+    },
+    /// Nothing: its reply tells that everything before it is durable.
+    Barrier,
+}

@@ -1,0 +1,228 @@
+//! A read-only view of the ledger for the CLI, while a daemon writes and without one.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, Row as SqlRow, params};
+use serde::Serialize;
+
+use super::{
+    LedgerError, Row,
+    load::{count, exchange_id, maybe_count, named, parsed},
+    schema::{FILE_NAME, ROW_COLUMNS, VERSION},
+    text,
+};
+use crate::{
+    accounts::State,
+    clock::Timestamp,
+    ids::{AccountPath, Process},
+    money::Pico,
+    usage::Usage,
+};
+
+/// Which rows to read.
+#[derive(Clone, Debug)]
+pub struct RowFilter {
+    /// This account and everything below it; `None` is everything.
+    pub account: Option<AccountPath>,
+    /// The last so many.
+    pub limit: usize,
+}
+
+/// One account as the ledger knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountTotals {
+    pub path: AccountPath,
+    pub state: State,
+    pub spent: Pico,
+    pub held: Pico,
+    /// The configured amount of its `total` limit.
+    pub budget: Option<Pico>,
+    pub funded: Pico,
+    pub exchanges: u64,
+    pub refusals: u64,
+}
+
+impl AccountTotals {
+    /// The `total` limit: configured and funded.
+    pub fn limit(&self) -> Option<Pico> {
+        self.budget.map(|b| b.saturating_add(self.funded))
+    }
+
+    pub fn remaining(&self) -> Option<Pico> {
+        self.limit().map(|l| l.saturating_sub(self.spent))
+    }
+}
+
+/// What one process spent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProcessTotals {
+    #[serde(flatten)]
+    pub process: Process,
+    #[serde(rename = "spent_usd")]
+    pub spent: Pico,
+    pub exchanges: u64,
+}
+
+pub struct Reader {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Reader {
+    pub fn open(data_dir: &Path) -> Result<Self, LedgerError> {
+        let path = data_dir.join(FILE_NAME);
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Err(LedgerError::Missing { path }),
+            Err(e) => return Err(LedgerError::Access { path, reason: e.to_string() }),
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let open = || {
+            let connection = Connection::open_with_flags(&path, flags)?;
+            let version: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0))?;
+            Ok((connection, version))
+        };
+        match open().map_err(|e: rusqlite::Error| LedgerError::reading(&path, &e))? {
+            (connection, VERSION) => Ok(Self { connection, path }),
+            (_, found) => Err(LedgerError::Schema { path, found, known: VERSION }),
+        }
+    }
+
+    /// The last rows, the oldest of them first.
+    pub fn rows(&self, filter: &RowFilter) -> Result<Vec<Row>, LedgerError> {
+        let run = || {
+            let mut rows = match &filter.account {
+                None => self.last_rows("", None, filter.limit)?,
+                Some(top) if top.is_host() => self.last_rows("", None, filter.limit)?,
+                Some(top) => match self.subtree(top)?.as_slice() {
+                    [] => Vec::new(),
+                    [agent, ..] if top.as_str() == top.agent_name() => {
+                        self.last_rows("WHERE r.agent = ?2", Some(*agent), filter.limit)?
+                    }
+                    // The last rows of each, and of those the last: a task has few tasks below it.
+                    ids => ids
+                        .iter()
+                        .map(|id| self.last_rows("WHERE r.account = ?2", Some(*id), filter.limit))
+                        .collect::<Result<Vec<_>, _>>()?
+                        .concat(),
+                },
+            };
+            rows.sort_unstable_by_key(|(seq, _)| *seq);
+            rows.drain(..rows.len().saturating_sub(filter.limit));
+            Ok(rows.into_iter().map(|(_, row)| row).collect())
+        };
+        run().map_err(|e| self.failed(&e))
+    }
+
+    /// Every account, by path, the host first.
+    pub fn accounts(&self) -> Result<Vec<AccountTotals>, LedgerError> {
+        let sql = "SELECT path, state, spent, held, coalesce(config_budget, budget), exchanges, refusals, \
+            (SELECT coalesce(sum(amount), 0) FROM fundings f WHERE f.account = accounts.id) \
+            FROM accounts ORDER BY id <> 0, path";
+        let read = |row: &SqlRow<'_>| {
+            Ok(AccountTotals {
+                path: parsed(row, 0)?,
+                state: parsed(row, 1)?,
+                spent: Pico::new(row.get(2)?),
+                held: Pico::new(row.get(3)?),
+                budget: row.get::<_, Option<i64>>(4)?.map(Pico::new),
+                exchanges: count(row, 5)?,
+                refusals: count(row, 6)?,
+                funded: Pico::new(row.get(7)?),
+            })
+        };
+        let run = || self.connection.prepare_cached(sql)?.query_map([], read)?.collect::<Result<Vec<_>, _>>();
+        run().map_err(|e| self.failed(&e))
+    }
+
+    /// What each process of the account and of everything below it spent, the dearest first.
+    pub fn processes(&self, path: &AccountPath) -> Result<Vec<ProcessTotals>, LedgerError> {
+        let sql = "SELECT pid, start_ticks, exe, sum(p.spent), sum(p.exchanges) FROM accounts a \
+            CROSS JOIN processes p ON p.account = a.id \
+            WHERE ?1 = 'host' OR a.path = ?1 OR (a.path > ?1 || '/' AND a.path < ?1 || '0') \
+            GROUP BY pid, start_ticks, exe ORDER BY 4 DESC, pid, start_ticks";
+        let read = |row: &SqlRow<'_>| {
+            Ok(ProcessTotals {
+                process: Process { pid: row.get(0)?, start_ticks: count(row, 1)?, exe: row.get(2)? },
+                spent: Pico::new(row.get(3)?),
+                exchanges: count(row, 4)?,
+            })
+        };
+        let run =
+            || self.connection.prepare_cached(sql)?.query_map([path.as_str()], read)?.collect::<Result<Vec<_>, _>>();
+        run().map_err(|e| self.failed(&e))
+    }
+
+    /// Ids of the account and of everything below it, itself first. `0` is the character after `/`.
+    fn subtree(&self, top: &AccountPath) -> rusqlite::Result<Vec<i64>> {
+        let sql = "SELECT id FROM accounts WHERE path = ?1 \
+            UNION ALL SELECT id FROM accounts WHERE path > ?1 || '/' AND path < ?1 || '0'";
+        self.connection.prepare_cached(sql)?.query_map([top.as_str()], |r| r.get(0))?.collect()
+    }
+
+    fn last_rows(&self, which: &str, id: Option<i64>, limit: usize) -> rusqlite::Result<Vec<(i64, Row)>> {
+        let sql = format!(
+            "SELECT {ROW_COLUMNS} FROM rows r JOIN accounts a ON a.id = r.account {which} ORDER BY r.seq DESC LIMIT ?1"
+        );
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let rows = match id {
+            Some(id) => statement.query_map(params![limit, id], row)?,
+            None => statement.query_map(params![limit], row)?,
+        };
+        rows.collect()
+    }
+
+    fn failed(&self, error: &rusqlite::Error) -> LedgerError {
+        LedgerError::reading(&self.path, error)
+    }
+}
+
+fn row(r: &SqlRow<'_>) -> rusqlite::Result<(i64, Row)> {
+    let row = Row {
+        account: parsed(r, 0)?,
+        id: exchange_id(r, 2)?,
+        time: Timestamp::from_micros(r.get(3)?),
+        process: Process { pid: r.get(4)?, start_ticks: count(r, 5)?, exe: r.get(6)? },
+        provider: r.get(7)?,
+        endpoint: r.get(8)?,
+        host: r.get(9)?,
+        method: r.get(10)?,
+        path: r.get(11)?,
+        model: r.get(12)?,
+        requested_model: r.get(13)?,
+        status: r.get(14)?,
+        stream: r.get(15)?,
+        usage: usage(r, 16)?,
+        usage_quality: named(r, 28, text::read_quality)?,
+        held_usd: Pico::new(r.get(29)?),
+        cost_usd: Pico::new(r.get(30)?),
+        price: named(r, 31, text::read_price)?,
+        clamped: maybe_count(r, 32)?,
+        outcome: parsed(r, 33)?,
+        ttfb_ms: maybe_count(r, 34)?,
+        duration_ms: count(r, 35)?,
+        request_id: r.get(36)?,
+        reason: r.get(37)?,
+        count: count(r, 38)?,
+    };
+    Ok((r.get(1)?, row))
+}
+
+/// Twelve columns from `first` on, in the order of the table.
+fn usage(r: &SqlRow<'_>, first: usize) -> rusqlite::Result<Usage> {
+    Ok(Usage {
+        input_tokens: count(r, first)?,
+        input_uncached: count(r, first + 1)?,
+        cache_read: count(r, first + 2)?,
+        cache_write_5m: count(r, first + 3)?,
+        cache_write_1h: count(r, first + 4)?,
+        cache_write_other: count(r, first + 5)?,
+        input_audio: count(r, first + 6)?,
+        input_image: count(r, first + 7)?,
+        output_tokens: count(r, first + 8)?,
+        reasoning_tokens: count(r, first + 9)?,
+        output_audio: count(r, first + 10)?,
+        output_image: count(r, first + 11)?,
+    })
+}

@@ -1,0 +1,146 @@
+//! One line of the ledger as it is shown: an exchange, or a refusal.
+
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+use crate::{
+    clock::Timestamp,
+    ids::{AccountPath, ExchangeId, Process},
+    money::Pico,
+    pricing::PriceKind,
+    usage::{Quality, Usage},
+};
+
+/// How an exchange ended. Exactly one, always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The answer arrived whole.
+    Complete,
+    /// The provider ended the answer short of its framing.
+    Cut,
+    /// The agent left before the answer's end.
+    ClientGone,
+    /// The provider answered with an error status.
+    UpstreamError,
+    /// The provider could not be reached or its certificate not verified.
+    UpstreamUnreachable,
+    /// Refused by the sidecar: the hold did not fit a limit.
+    RefusedBudget,
+    /// Refused by the sidecar for another reason (malformed, too large, misdirected, ledger not writable).
+    RefusedRequest,
+    /// Connects refused by the kernel.
+    RefusedKernel,
+    /// Never resolved: the sidecar ended in between; charged in full.
+    Unresolved,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 9] = [
+        Self::Complete,
+        Self::Cut,
+        Self::ClientGone,
+        Self::UpstreamError,
+        Self::UpstreamUnreachable,
+        Self::RefusedBudget,
+        Self::RefusedRequest,
+        Self::RefusedKernel,
+        Self::Unresolved,
+    ];
+
+    /// Its name in the ledger's file and in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Cut => "cut",
+            Self::ClientGone => "client_gone",
+            Self::UpstreamError => "upstream_error",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::RefusedBudget => "refused_budget",
+            Self::RefusedRequest => "refused_request",
+            Self::RefusedKernel => "refused_kernel",
+            Self::Unresolved => "unresolved",
+        }
+    }
+
+    /// Whether the row is an exchange; otherwise it is a refusal.
+    pub const fn is_exchange(self) -> bool {
+        match self {
+            Self::Complete
+            | Self::Cut
+            | Self::ClientGone
+            | Self::UpstreamError
+            | Self::UpstreamUnreachable
+            | Self::Unresolved => true,
+            Self::RefusedBudget | Self::RefusedRequest | Self::RefusedKernel => false,
+        }
+    }
+}
+
+/// A text that names no outcome.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an outcome of an exchange")]
+pub struct UnknownOutcome(String);
+
+impl FromStr for Outcome {
+    type Err = UnknownOutcome;
+
+    fn from_str(text: &str) -> Result<Self, UnknownOutcome> {
+        Self::ALL.into_iter().find(|o| o.as_str() == text).ok_or_else(|| UnknownOutcome(text.to_owned()))
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.as_str())
+    }
+}
+
+/// A ledger row. Serializes to the line of `meter ledger --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    pub id: ExchangeId,
+    pub time: Timestamp,
+    pub account: AccountPath,
+    pub process: Process,
+    pub provider: String,
+    pub endpoint: String,
+    pub host: String,
+    pub method: String,
+    /// Without its query.
+    pub path: String,
+    /// As the answer reported it.
+    pub model: Option<String>,
+    pub requested_model: Option<String>,
+    /// HTTP status sent to the agent; `None` when none was.
+    pub status: Option<u16>,
+    pub stream: bool,
+    pub usage: Usage,
+    pub usage_quality: Quality,
+    pub held_usd: Pico,
+    pub cost_usd: Pico,
+    pub price: PriceKind,
+    /// The output ceiling that the meter set, if it set one.
+    pub clamped: Option<u64>,
+    pub outcome: Outcome,
+    pub ttfb_ms: Option<u64>,
+    pub duration_ms: u64,
+    /// The provider's own id of the request.
+    pub request_id: Option<String>,
+    /// Why, in one sentence, where the outcome does not say it all.
+    pub reason: Option<String>,
+    /// How many events the row stands for: 1, or the refused connects of a burst.
+    pub count: u64,
+}
+
+impl Row {
+    /// How many exchanges the row counts for.
+    pub fn exchanges(&self) -> u64 {
+        if self.outcome.is_exchange() { self.count } else { 0 }
+    }
+
+    /// How many refusals the row counts for.
+    pub fn refusals(&self) -> u64 {
+        if self.outcome.is_exchange() { 0 } else { self.count }
+    }
+}

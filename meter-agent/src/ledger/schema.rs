@@ -1,0 +1,142 @@
+//! The tables. Money is INTEGER pico-dollars, time INTEGER microseconds since the epoch, counts INTEGER with the
+//! bits of a u64, ids the 16 bytes of the UUID.
+//!
+//! A change of anything here raises [`VERSION`], which the file carries as its `user_version`.
+
+/// The ledger's file below the data folder.
+pub const FILE_NAME: &str = "meter.db";
+/// Locked by the one daemon that writes; SQLite's own locks come and go with each transaction.
+pub(super) const LOCK_NAME: &str = "meter.lock";
+pub(super) const VERSION: i64 = 1;
+
+pub(super) const TABLES: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES ('clean', 1);
+CREATE TABLE accounts (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL UNIQUE,
+    parent INTEGER NOT NULL,
+    budget INTEGER,
+    config_budget INTEGER,
+    smallest_hold INTEGER,
+    state TEXT NOT NULL DEFAULT 'open',
+    spent INTEGER NOT NULL DEFAULT 0,
+    held INTEGER NOT NULL DEFAULT 0,
+    exchanges INTEGER NOT NULL DEFAULT 0,
+    refusals INTEGER NOT NULL DEFAULT 0,
+    slot INTEGER UNIQUE,
+    generation INTEGER
+) STRICT;
+INSERT INTO accounts (id, path, parent) VALUES (0, 'host', 0);
+CREATE TABLE holds (
+    id BLOB PRIMARY KEY,
+    account INTEGER NOT NULL,
+    amount INTEGER NOT NULL,
+    clamp INTEGER,
+    time INTEGER NOT NULL,
+    pid INTEGER NOT NULL,
+    start_ticks INTEGER NOT NULL,
+    exe TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    host TEXT NOT NULL,
+    method TEXT NOT NULL,
+    path TEXT NOT NULL,
+    requested_model TEXT,
+    stream INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE rows (
+    seq INTEGER PRIMARY KEY,
+    id BLOB NOT NULL,
+    resolves BLOB,
+    account INTEGER NOT NULL,
+    agent INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    pid INTEGER NOT NULL,
+    start_ticks INTEGER NOT NULL,
+    exe TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    host TEXT NOT NULL,
+    method TEXT NOT NULL,
+    path TEXT NOT NULL,
+    model TEXT,
+    requested_model TEXT,
+    status INTEGER,
+    stream INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    input_uncached INTEGER NOT NULL,
+    cache_read INTEGER NOT NULL,
+    cache_write_5m INTEGER NOT NULL,
+    cache_write_1h INTEGER NOT NULL,
+    cache_write_other INTEGER NOT NULL,
+    input_audio INTEGER NOT NULL,
+    input_image INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL,
+    output_audio INTEGER NOT NULL,
+    output_image INTEGER NOT NULL,
+    usage_quality TEXT NOT NULL,
+    held INTEGER NOT NULL,
+    cost INTEGER NOT NULL,
+    price TEXT NOT NULL,
+    clamped INTEGER,
+    outcome TEXT NOT NULL,
+    ttfb_ms INTEGER,
+    duration_ms INTEGER NOT NULL,
+    request_id TEXT,
+    reason TEXT,
+    count INTEGER NOT NULL
+) STRICT;
+-- A hold is resolved once, whatever the code above believes.
+CREATE UNIQUE INDEX rows_resolves ON rows (resolves) WHERE resolves IS NOT NULL;
+-- Both end in seq, so that the last rows of an account or agent are read from the end of one range.
+CREATE INDEX rows_account ON rows (account);
+CREATE INDEX rows_agent ON rows (agent);
+CREATE TABLE fundings (
+    seq INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    account INTEGER NOT NULL,
+    amount INTEGER NOT NULL,
+    actor_uid INTEGER NOT NULL
+) STRICT;
+CREATE INDEX fundings_account ON fundings (account, amount);
+CREATE TABLE processes (
+    account INTEGER NOT NULL,
+    pid INTEGER NOT NULL,
+    start_ticks INTEGER NOT NULL,
+    exe TEXT NOT NULL,
+    spent INTEGER NOT NULL,
+    exchanges INTEGER NOT NULL,
+    PRIMARY KEY (account, pid, start_ticks, exe)
+) STRICT, WITHOUT ROWID;
+";
+
+pub(super) const INSERT_HOLD: &str = "INSERT INTO holds (id, account, amount, clamp, time, pid, start_ticks, exe, \
+    provider, endpoint, host, method, path, requested_model, stream) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+
+pub(super) const INSERT_ROW: &str = "INSERT INTO rows (id, resolves, account, agent, time, pid, start_ticks, exe, \
+    provider, endpoint, host, method, path, model, requested_model, status, stream, \
+    input_tokens, input_uncached, cache_read, cache_write_5m, cache_write_1h, cache_write_other, input_audio, \
+    input_image, output_tokens, reasoning_tokens, output_audio, output_image, \
+    usage_quality, held, cost, price, clamped, outcome, ttfb_ms, duration_ms, request_id, reason, count) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, \
+    ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40)";
+
+pub(super) const UPDATE_TOTALS: &str = "UPDATE accounts SET spent = spent + ?2, held = held + ?3, \
+    exchanges = exchanges + ?4, refusals = refusals + ?5, \
+    smallest_hold = CASE WHEN ?6 THEN ?7 WHEN ?7 IS NULL THEN smallest_hold \
+    ELSE min(?7, coalesce(smallest_hold, ?7)) END WHERE id = ?1";
+
+pub(super) const UPSERT_PROCESS: &str = "INSERT INTO processes (account, pid, start_ticks, exe, spent, exchanges) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET \
+    spent = spent + excluded.spent, exchanges = exchanges + excluded.exchanges";
+
+/// Columns of a row as the reader takes them, `accounts.path` first.
+pub(super) const ROW_COLUMNS: &str = "a.path, r.seq, r.id, r.time, r.pid, r.start_ticks, r.exe, r.provider, \
+    r.endpoint, r.host, r.method, r.path, r.model, r.requested_model, r.status, r.stream, \
+    r.input_tokens, r.input_uncached, r.cache_read, r.cache_write_5m, r.cache_write_1h, r.cache_write_other, \
+    r.input_audio, r.input_image, r.output_tokens, r.reasoning_tokens, r.output_audio, r.output_image, \
+    r.usage_quality, r.held, r.cost, r.price, r.clamped, r.outcome, r.ttfb_ms, r.duration_ms, r.request_id, \
+    r.reason, r.count";

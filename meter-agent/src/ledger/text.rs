@@ -1,0 +1,59 @@
+//! How values of other modules are written in the file: the same names as in JSON.
+
+use crate::{pricing::PriceKind, usage::Quality};
+
+/// A text in the file that names no value.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a {1}")]
+pub(super) struct Unknown(pub(super) String, pub(super) &'static str);
+
+const QUALITIES: [Quality; 3] = [Quality::Exact, Quality::Estimated, Quality::Absent];
+const PRICES: [PriceKind; 4] = [PriceKind::Priced, PriceKind::Provider, PriceKind::Plan, PriceKind::Unpriced];
+
+pub(super) const fn quality(quality: Quality) -> &'static str {
+    match quality {
+        Quality::Exact => "exact",
+        Quality::Estimated => "estimated",
+        Quality::Absent => "absent",
+    }
+}
+
+pub(super) fn read_quality(text: &str) -> Result<Quality, Unknown> {
+    QUALITIES.into_iter().find(|q| quality(*q) == text).ok_or_else(|| Unknown(text.to_owned(), "usage quality"))
+}
+
+pub(super) const fn price(kind: PriceKind) -> &'static str {
+    match kind {
+        PriceKind::Priced => "priced",
+        PriceKind::Provider => "provider",
+        PriceKind::Plan => "plan",
+        PriceKind::Unpriced => "unpriced",
+    }
+}
+
+pub(super) fn read_price(text: &str) -> Result<PriceKind, Unknown> {
+    PRICES.into_iter().find(|p| price(*p) == text).ok_or_else(|| Unknown(text.to_owned(), "kind of price"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Outcome;
+
+    #[test]
+    fn the_file_and_json_use_the_same_names() {
+        for q in QUALITIES {
+            assert_eq!(serde_json::to_value(q).unwrap(), quality(q));
+            assert_eq!(read_quality(quality(q)).unwrap(), q);
+        }
+        for p in PRICES {
+            assert_eq!(serde_json::to_value(p).unwrap(), price(p));
+            assert_eq!(read_price(price(p)).unwrap(), p);
+        }
+        for o in Outcome::ALL {
+            assert_eq!(serde_json::to_value(o).unwrap(), o.as_str());
+            assert_eq!(o.as_str().parse(), Ok(o));
+        }
+        assert!(read_quality("").is_err() && read_price("free").is_err());
+    }
+}

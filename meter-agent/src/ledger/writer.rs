@@ -1,0 +1,260 @@
+//! The writer thread: drains a bounded queue into one transaction at a time, then answers who waits.
+//!
+//! A batch that cannot be committed (disk full, file locked) is kept and tried again until it can be; meanwhile
+//! [`Writer::fault`] says so, and the cashier admits nothing. Those who wait are told at the first failure.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{LedgerError, Op, Store};
+
+/// Entries that may wait. At some 300 bytes each it bounds the queue to about 20 MB; admission stops at the bound,
+/// and since only what was admitted settles, settlements add at most one entry for each hold outstanding.
+pub const QUEUE_MAX: usize = 65_536;
+/// Entries in one transaction: enough to share a sync among all who wait, few enough to commit in milliseconds.
+const BATCH_MAX: usize = 4_096;
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_LAST: Duration = Duration::from_secs(1);
+
+/// Whom to tell, from the writer's thread. It must not block.
+pub enum Reply {
+    /// Told of the first try: durable, or why not (it is still tried again).
+    First(Box<dyn FnOnce(Result<(), String>) + Send>),
+    /// As `First`, but an entry that failed is withdrawn and not tried again.
+    OrWithdraw(Box<dyn FnOnce(Result<(), String>) + Send>),
+    /// Told once it is durable, however long that takes.
+    Durable(Box<dyn FnOnce() + Send>),
+}
+
+struct Entry {
+    op: Op,
+    reply: Option<Reply>,
+}
+
+#[derive(Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    /// Entries that are not durable yet, those of the batch being written included.
+    pending: usize,
+    idle: bool,
+    closing: bool,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    /// Woken to end the pause between two tries.
+    close: Condvar,
+    faulty: AtomicBool,
+    fault: Mutex<Option<String>>,
+}
+
+pub struct Writer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Tells the writer of what was queued, outside of the locks under which it was.
+#[must_use]
+pub struct Wake(bool);
+
+impl Writer {
+    /// Starts the thread, which owns the store from here on.
+    pub fn start(store: Store) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            close: Condvar::new(),
+            faulty: AtomicBool::new(false),
+            fault: Mutex::new(None),
+        });
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("meter-ledger".to_owned()).spawn(move || theirs.run(store))?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Queues, in the order of the calls. What comes after [`Writer::close`] is answered with a failure.
+    pub fn push(&self, op: Op, reply: Option<Reply>) -> Wake {
+        let mut queue = self.shared.queue.lock();
+        if queue.closing {
+            drop(queue);
+            fail(reply, &LedgerError::Closed.to_string());
+            return Wake(false);
+        }
+        queue.entries.push_back(Entry { op, reply });
+        queue.pending += 1;
+        Wake(std::mem::take(&mut queue.idle))
+    }
+
+    pub fn wake(&self, wake: &Wake) {
+        if wake.0 {
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Why nothing more can be taken on: the file cannot be written, or too much waits for it.
+    pub fn fault(&self) -> Option<String> {
+        if self.shared.faulty.load(Ordering::Acquire) {
+            return self.shared.fault.lock().clone();
+        }
+        let queue = self.shared.queue.lock();
+        if queue.closing {
+            Some(LedgerError::Closed.to_string())
+        } else if queue.pending >= QUEUE_MAX {
+            Some(format!("{QUEUE_MAX} entries wait to be written to the ledger; its disk is too slow"))
+        } else {
+            None
+        }
+    }
+
+    /// Whether rows that move no money may still be queued.
+    pub fn has_room(&self) -> bool {
+        self.shared.queue.lock().pending < QUEUE_MAX
+    }
+
+    /// Writes what is queued, marks a clean shutdown and ends the thread. Blocks; a second call does nothing.
+    pub fn close(&self) {
+        self.shared.queue.lock().closing = true;
+        self.shared.wake.notify_one();
+        self.shared.close.notify_one();
+        let thread = self.thread.lock().take();
+        // A reply may have dropped the last reference to its cashier: the thread does not wait for itself.
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the ledger's writer ended by a panic");
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn run(&self, mut store: Store) {
+        while let Some(batch) = self.next_batch() {
+            if !self.write(&mut store, batch) {
+                return;
+            }
+        }
+        if let Err(error) = store.close() {
+            tracing::error!(%error, "the ledger could not be closed");
+        }
+    }
+
+    /// What is queued; waits for something. `None` when closing and nothing is left.
+    fn next_batch(&self) -> Option<Vec<Entry>> {
+        let mut queue = self.queue.lock();
+        while queue.entries.is_empty() {
+            if queue.closing {
+                return None;
+            }
+            queue.idle = true;
+            self.wake.wait(&mut queue);
+        }
+        queue.idle = false;
+        let count = queue.entries.len().min(BATCH_MAX);
+        Some(queue.entries.drain(..count).collect())
+    }
+
+    /// Commits a batch, however often it takes. `false` when closing came first.
+    fn write(&self, store: &mut Store, mut batch: Vec<Entry>) -> bool {
+        let mut pause = RETRY_FIRST;
+        loop {
+            let result = if batch.is_empty() {
+                store.probe().map(|()| Vec::new())
+            } else {
+                store.commit(&batch.iter().map(|entry| &entry.op))
+            };
+            match result {
+                Ok(left_out) => {
+                    for error in left_out {
+                        tracing::error!(%error, "a ledger row was left out");
+                    }
+                    self.recovered();
+                    self.queue.lock().pending -= batch.len();
+                    for entry in batch {
+                        succeed(entry.reply);
+                    }
+                    return true;
+                }
+                Err(error) => self.failed(&mut batch, &error.to_string()),
+            }
+            if !self.pause(pause) {
+                tracing::error!(entries = batch.len(), "the ledger could not be written before the end");
+                return false;
+            }
+            pause = RETRY_LAST.min(pause * 2);
+        }
+    }
+
+    fn failed(&self, batch: &mut Vec<Entry>, reason: &str) {
+        if !self.faulty.load(Ordering::Acquire) {
+            tracing::error!(reason, "the ledger is not writable; nothing is admitted");
+        }
+        *self.fault.lock() = Some(reason.to_owned());
+        self.faulty.store(true, Ordering::Release);
+        // Whoever queued behind this batch waits for the same file: tell them now too.
+        batch.extend(self.queue.lock().entries.drain(..));
+        let before = batch.len();
+        batch.retain_mut(|entry| match entry.reply.take() {
+            Some(Reply::First(tell)) => {
+                tell(Err(reason.to_owned()));
+                true
+            }
+            Some(Reply::OrWithdraw(tell)) => {
+                tell(Err(reason.to_owned()));
+                false
+            }
+            keep @ (Some(Reply::Durable(_)) | None) => {
+                entry.reply = keep;
+                true
+            }
+        });
+        self.queue.lock().pending -= before - batch.len();
+    }
+
+    fn recovered(&self) {
+        if self.faulty.swap(false, Ordering::AcqRel) {
+            *self.fault.lock() = None;
+            tracing::warn!("the ledger is writable again");
+        }
+    }
+
+    /// Waits before the next try; `false` when the ledger is to be closed.
+    fn pause(&self, pause: Duration) -> bool {
+        let mut queue = self.queue.lock();
+        if !queue.closing {
+            self.close.wait_for(&mut queue, pause);
+        }
+        !queue.closing
+    }
+}
+
+fn succeed(reply: Option<Reply>) {
+    match reply {
+        Some(Reply::First(tell) | Reply::OrWithdraw(tell)) => tell(Ok(())),
+        Some(Reply::Durable(tell)) => tell(),
+        None => {}
+    }
+}
+
+fn fail(reply: Option<Reply>, reason: &str) {
+    match reply {
+        Some(Reply::First(tell) | Reply::OrWithdraw(tell)) => tell(Err(reason.to_owned())),
+        Some(Reply::Durable(_)) | None => {}
+    }
+}

@@ -1,0 +1,171 @@
+//! Everything before the first byte leaves: is the request for this host, what is it, what may it cost, does that fit.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, header, request::Parts, uri::PathAndQuery};
+use hyper::body::Incoming;
+
+use super::{
+    body::{self, ReadError},
+    decode,
+    http::{Session, content_length, media_type, request_host},
+    live::Live,
+    problem,
+};
+use crate::{
+    cashier::Refused,
+    exchange::End,
+    usage::{Billing, Dialect, Endpoint, Problem, RequestFacts, Rewrite},
+};
+
+/// A request that is not forwarded: what the agent is told, and how its exchange ends.
+pub(crate) struct Refusal {
+    pub(crate) problem: Box<Problem>,
+    pub(crate) end: fn(u16, String) -> End,
+}
+
+impl Refusal {
+    pub(crate) fn request(problem: Problem) -> Self {
+        Self { problem: Box::new(problem), end: |status, why| End::RefusedRequest { status, why } }
+    }
+
+    pub(crate) fn budget(refused: Refused) -> Self {
+        Self { problem: Box::new(problem::refused(refused)), end: |status, why| End::RefusedBudget { status, why } }
+    }
+}
+
+/// A request that may be forwarded.
+pub(crate) struct Ready {
+    pub(crate) facts: RequestFacts,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) body: ReadyBody,
+    /// The meter asked for usage: its event is taken out again, and a provider that minds gets the original.
+    pub(crate) asked: Option<Bytes>,
+}
+
+pub(crate) enum ReadyBody {
+    Original(Bytes),
+    /// Decoded and changed: the original's encoding does not apply.
+    Rewritten(Bytes),
+    Streamed(Incoming),
+}
+
+pub(crate) async fn admit(
+    session: &Session,
+    parts: &Parts,
+    body: Incoming,
+    endpoint: Endpoint,
+    live: &mut Live,
+) -> Result<Ready, Refusal> {
+    let target = &session.target;
+    match request_host(&parts.uri, &parts.headers) {
+        Ok(Some(host)) if host.eq_ignore_ascii_case(&target.host) || !target.tls => {}
+        Ok(host) => return Err(Refusal::request(problem::misdirected(&target.host, host.unwrap_or("no host")))),
+        Err(other) => return Err(Refusal::request(problem::misdirected(&target.host, &other))),
+    }
+    if parts.headers.contains_key(header::UPGRADE) || parts.method == Method::CONNECT {
+        return Err(Refusal::request(problem::upgrade()));
+    }
+    let streamed = match endpoint.billing {
+        Billing::Tokens => false,
+        Billing::Free => true,
+        Billing::Unknown => !is_json(&parts.headers),
+    };
+    if streamed {
+        let facts = RequestFacts {
+            input_bound: content_length(&parts.headers).unwrap_or(body::REQUEST_MAX as u64),
+            choices: 1,
+            ..RequestFacts::default()
+        };
+        match endpoint.billing {
+            Billing::Free => open_account(session)?,
+            Billing::Tokens | Billing::Unknown => hold(session, live, &facts)?,
+        }
+        return Ok(Ready { facts, endpoint, body: ReadyBody::Streamed(body), asked: None });
+    }
+    let original = body::read_whole(body, body::REQUEST_MAX).await.map_err(|error| match error {
+        ReadError::TooLarge => Refusal::request(problem::too_large()),
+        ReadError::Gone => Refusal::request(problem::unreadable("the request's body ended early")),
+    })?;
+    let coding = parts.headers.get(header::CONTENT_ENCODING).and_then(|v| v.to_str().ok());
+    let decoded = match coding {
+        None => original.clone(),
+        Some(coding) => {
+            decode::decode_whole(Some(coding), &original, body::REQUEST_MAX).map(Bytes::from).map_err(|error| {
+                Refusal::request(problem::unreadable(&format!("the request's body can't be decoded: {error}")))
+            })?
+        }
+    };
+    let dialect = target.matched.dialect;
+    let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let mut facts = dialect
+        .request(endpoint, path, &decoded)
+        .map_err(|error| Refusal::request(problem::unreadable(&error.to_string())))?;
+    let signed = is_signed(&parts.headers);
+    facts.can_clamp &= !signed;
+    live.open().exchange.asked(facts.model.clone(), facts.stream);
+    hold(session, live, &facts)?;
+    let rewrite = Rewrite {
+        ask_usage: facts.must_ask_usage && target.matched.understands_stream_options && !signed,
+        ceiling: live.open().hold.as_ref().and_then(|h| h.clamp),
+    };
+    rewritten(dialect, endpoint, facts, rewrite, &original, &decoded)
+}
+
+fn rewritten(
+    dialect: &dyn Dialect,
+    endpoint: Endpoint,
+    facts: RequestFacts,
+    rewrite: Rewrite,
+    original: &Bytes,
+    decoded: &Bytes,
+) -> Result<Ready, Refusal> {
+    if rewrite == Rewrite::default() {
+        return Ok(Ready { facts, endpoint, body: ReadyBody::Original(original.clone()), asked: None });
+    }
+    let change = |rewrite| {
+        dialect
+            .rewrite(endpoint, decoded, rewrite)
+            .map(Bytes::from)
+            .map_err(|error| Refusal::request(problem::unreadable(&error.to_string())))
+    };
+    let asked = if rewrite.ask_usage {
+        // The ceiling stays even where the question for usage is taken back: the hold depends on it.
+        Some(change(Rewrite { ask_usage: false, ..rewrite })?)
+    } else {
+        None
+    };
+    Ok(Ready { facts, endpoint, body: ReadyBody::Rewritten(change(rewrite)?), asked })
+}
+
+fn open_account(session: &Session) -> Result<(), Refusal> {
+    let peer = &session.target.peer;
+    if session.shared.cashier.is_open(peer.account) {
+        return Ok(());
+    }
+    Err(Refusal::budget(Refused::NotOpen { account: peer.path.to_string(), state: "stopped", budget: None }))
+}
+
+fn hold(session: &Session, live: &mut Live, facts: &RequestFacts) -> Result<(), Refusal> {
+    let (target, shared) = (&session.target, &session.shared);
+    let open = live.open();
+    let at = open.exchange.started_at();
+    let quote = shared.prices.quote(target.matched.price_provider, facts, at);
+    let hold = shared
+        .cashier
+        .admit_request(target.peer.account, &target.peer.process, open.exchange.request_line(), &quote, at)
+        .map_err(Refusal::budget)?;
+    open.exchange.admitted(hold.id, hold.amount, hold.clamp);
+    open.hold = Some(hold);
+    Ok(())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    media_type(headers).is_some_and(|t| t.eq_ignore_ascii_case("application/json") || t.ends_with("+json"))
+}
+
+/// A signed body may not be changed: the provider would refuse it (AWS SigV4; RFC 9530; RFC 9421).
+fn is_signed(headers: &HeaderMap) -> bool {
+    let sigv4 =
+        headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).is_some_and(|v| v.starts_with("AWS4-"));
+    sigv4 || ["content-digest", "digest", "signature", "x-amz-content-sha256"].iter().any(|n| headers.contains_key(*n))
+}

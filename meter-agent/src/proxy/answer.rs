@@ -1,0 +1,219 @@
+//! The answer's body: every frame goes to the agent at once and to the usage reader; its end settles the exchange.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::{connections::Busy, decode::Decoder, live::Live};
+use crate::{
+    exchange::End,
+    usage::{BodyEnd, Reader, Reading, strip::UsageStripper},
+};
+
+/// Reads usage from an answer's bytes as they are on the wire.
+pub(crate) struct Tap {
+    decoder: Option<Decoder>,
+    reader: Box<dyn Reader>,
+}
+
+impl Tap {
+    pub(crate) fn new(content_encoding: Option<&str>, reader: Box<dyn Reader>) -> Self {
+        Self { decoder: Decoder::new(content_encoding), reader }
+    }
+
+    pub(crate) fn feed(&mut self, chunk: &[u8]) {
+        let Some(decoder) = &mut self.decoder else { return };
+        let reader = &mut self.reader;
+        if decoder.feed(chunk, |decoded| reader.feed(decoded)).is_err() {
+            // What can't be decoded can't be read: the reader will say that its answer was cut.
+            self.decoder = None;
+        }
+    }
+
+    pub(crate) fn finish(mut self, end: BodyEnd) -> Reading {
+        self.reader.finish(if self.decoder.is_some() { end } else { BodyEnd::Cut })
+    }
+}
+
+/// Where an answer's bytes come from.
+pub(crate) enum AnswerSource {
+    Streamed(Incoming),
+    /// Read already, because it had to be looked at.
+    Read(Option<Bytes>),
+}
+
+impl AnswerSource {
+    /// Takes up to `max` bytes; what is longer is cut, as an error body may be.
+    pub(crate) async fn read(&mut self, max: usize) -> Bytes {
+        match self {
+            Self::Read(bytes) => bytes.take().unwrap_or_default(),
+            Self::Streamed(body) => {
+                let mut read = BytesMut::new();
+                while let Some(Ok(frame)) = body.frame().await {
+                    if let Ok(data) = frame.into_data() {
+                        read.extend_from_slice(&data[..data.len().min(max - read.len())]);
+                    }
+                }
+                read.freeze()
+            }
+        }
+    }
+}
+
+impl Body for AnswerSource {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut *self {
+            Self::Streamed(body) => Pin::new(body).poll_frame(cx),
+            Self::Read(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Streamed(body) => body.is_end_stream(),
+            Self::Read(bytes) => bytes.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Streamed(body) => body.size_hint(),
+            Self::Read(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+        }
+    }
+}
+
+/// A body to an agent.
+pub(crate) enum AnswerBody {
+    /// The meter's own words.
+    Whole(Option<Bytes>),
+    Metered(Box<Metered>),
+}
+
+impl AnswerBody {
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self::Whole(Some(bytes))
+    }
+}
+
+/// A provider's answer on its way. Dropped before its end, the agent has left, and its [`Live`] says so.
+pub(crate) struct Metered {
+    upstream: AnswerSource,
+    live: Option<Live>,
+    stripper: Option<UsageStripper>,
+    /// Frames that the stripper let go and that are not yet taken.
+    ready: VecDeque<Bytes>,
+    /// Bytes still to come, where the answer says how long it is.
+    remaining: Option<u64>,
+    _busy: Busy,
+}
+
+impl Metered {
+    pub(crate) fn new(
+        upstream: AnswerSource,
+        live: Live,
+        stripper: Option<UsageStripper>,
+        content_length: Option<u64>,
+        busy: Busy,
+    ) -> Self {
+        let mut body = Self {
+            upstream,
+            live: Some(live),
+            stripper,
+            ready: VecDeque::new(),
+            remaining: content_length,
+            _busy: busy,
+        };
+        if body.remaining == Some(0) || body.upstream.is_end_stream() {
+            body.end(&End::Complete);
+        }
+        body
+    }
+
+    fn end(&mut self, end: &End) {
+        if let Some(live) = self.live.take() {
+            live.end(end);
+        }
+    }
+
+    /// Accounts for a chunk before the agent sees it: once it has the last byte, the charge stands.
+    fn data(&mut self, chunk: Bytes) -> Option<Bytes> {
+        if let Some(live) = &mut self.live {
+            live.feed(&chunk);
+        }
+        if let Some(left) = &mut self.remaining {
+            *left = left.saturating_sub(chunk.len() as u64);
+        }
+        if self.remaining == Some(0) || self.upstream.is_end_stream() {
+            self.end(&End::Complete);
+        }
+        let Some(stripper) = &mut self.stripper else { return Some(chunk) };
+        self.ready.extend(stripper.push(chunk));
+        self.ready.pop_front()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        loop {
+            if let Some(chunk) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            }
+            match std::task::ready!(Pin::new(&mut self.upstream).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(chunk) => {
+                        if let Some(chunk) = self.data(chunk) {
+                            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+                        }
+                    }
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                Some(Err(error)) => {
+                    self.end(&End::ProviderCut(error.to_string()));
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    self.end(&End::Complete);
+                    let held = self.stripper.take().and_then(|mut s| s.finish());
+                    return Poll::Ready(held.map(|chunk| Ok(Frame::data(chunk))));
+                }
+            }
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Self::Metered(body) => body.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            // What the stripper holds may still be let go.
+            Self::Metered(body) => body.stripper.is_none() && body.ready.is_empty() && body.upstream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Metered(body) if body.stripper.is_some() => SizeHint::default(),
+            Self::Metered(body) => body.upstream.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Request bodies: read whole where they must be understood, streamed where they need not be.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+/// The largest JSON request that is read: several times what any provider takes.
+pub(crate) const REQUEST_MAX: usize = 64 * 1024 * 1024;
+
+/// Whether a byte of the request may have left the machine.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sent(Arc<AtomicBool>);
+
+impl Sent {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// A request's body on its way to the provider. That it is asked for is the first sign that the request leaves.
+pub(crate) struct RequestBody {
+    source: Source,
+    sent: Sent,
+}
+
+enum Source {
+    Whole(Option<Bytes>),
+    Streamed(Incoming),
+}
+
+impl RequestBody {
+    pub(crate) fn whole(bytes: Bytes, sent: Sent) -> Self {
+        Self { source: Source::Whole(Some(bytes).filter(|b| !b.is_empty())), sent }
+    }
+
+    pub(crate) fn streamed(body: Incoming, sent: Sent) -> Self {
+        Self { source: Source::Streamed(body), sent }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.sent.set();
+        match &mut self.source {
+            Source::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Source::Streamed(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Whole(bytes) => bytes.is_none(),
+            Source::Streamed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Source::Streamed(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Why a body could not be read whole.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    TooLarge,
+    /// The agent broke off.
+    Gone,
+}
+
+/// Reads a body whole, up to `max` bytes.
+pub(crate) async fn read_whole(mut body: Incoming, max: usize) -> Result<Bytes, ReadError> {
+    let stated = body.size_hint().lower();
+    if stated > max as u64 {
+        return Err(ReadError::TooLarge);
+    }
+    let mut first: Option<Bytes> = None;
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| ReadError::Gone)?.into_data() else { continue };
+        let have = first.as_ref().map_or(0, Bytes::len) + rest.len();
+        if have + data.len() > max {
+            return Err(ReadError::TooLarge);
+        }
+        // Most bodies arrive in one frame, which then needs no copy.
+        match first.take() {
+            None if rest.is_empty() => first = Some(data),
+            None => rest.extend_from_slice(&data),
+            Some(one) => {
+                rest.reserve(usize::try_from(stated).unwrap_or(0).max(one.len() + data.len()));
+                rest.extend_from_slice(&one);
+                rest.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| rest.freeze()))
+}

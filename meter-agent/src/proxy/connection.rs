@@ -1,0 +1,208 @@
+//! One accepted connection, from its flow record to its end.
+//!
+//! The order matters: attribution first, then a look at the first bytes, then the decision to meter or to
+//! tunnel. A server that speaks first is served too: when the agent is silent for [`SILENCE`], the destination
+//! is dialled while the wait goes on.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::net::TcpStream;
+use tracing::{debug, info};
+
+use super::{
+    Shared, http,
+    identity::Peer,
+    sniff::{Sniffed, sniff},
+    stream::{AgentStream, unsent_bytes},
+    tunnel, upstream,
+};
+use crate::usage::hosts::HostMatch;
+
+/// A client that speaks first has sent its first bytes by then: on loopback they come with the handshake.
+const SILENCE: Duration = Duration::from_millis(3);
+/// A handshake that takes longer is given up, so that half-open ones do not pile up.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(15);
+/// How long, and how often, an ending connection's unread bytes are looked at.
+const DELIVERY_MAX: Duration = Duration::from_secs(10);
+const DELIVERY_STEP: Duration = Duration::from_millis(5);
+/// How long a silent agent is waited for once its destination could not be reached.
+const UNREACHED_MAX: Duration = Duration::from_secs(1);
+
+/// A metered connection: whose it is, and whom it talks to.
+pub(crate) struct Target {
+    pub(crate) peer: Peer,
+    pub(crate) host: String,
+    pub(crate) matched: HostMatch,
+    pub(crate) tls: bool,
+}
+
+pub(crate) async fn serve(tcp: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::Result<()> {
+    let flow = shared.kernel.take_flow(shared.netns_cookie, address, tcp.local_addr()?.port());
+    let path = flow.and_then(|f| shared.cashier.account_of(f.account));
+    let (Some(flow), Some(path)) = (flow, path) else {
+        // Nobody's: the record was lost, or its account has ended since. Never passed unmetered.
+        debug!("no account for this connection; reset");
+        let _ = socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
+        return Ok(());
+    };
+    tcp.set_nodelay(true)?;
+    let registered = shared.connections.add(path.clone());
+    let connection = registered.connection();
+    let mut agent = AgentStream::new(tcp, connection.clone());
+    if !shared.cashier.is_open(flow.account) {
+        connection.reset();
+        return Ok(());
+    }
+    let peer = Peer::new(&flow, path);
+    let first = tokio::select! {
+        () = connection.resetting() => return Ok(()),
+        first = first_bytes(&mut agent, &peer) => first?,
+    };
+    match first {
+        First::Gone => Ok(()),
+        First::Spoke { sniffed, dialled } => spoke(agent, peer, sniffed, dialled, shared).await,
+        First::ServerSpeaks(server) => tunnel::run(agent, server, &peer).await,
+        First::Unreached(error) => {
+            debug!(destination = %peer.destination, %error, "destination not reached; reset");
+            connection.reset();
+            Ok(())
+        }
+    }
+}
+
+/// Who spoke first.
+enum First {
+    /// The agent, with the connection to the destination if that was made meanwhile.
+    Spoke {
+        sniffed: Sniffed,
+        dialled: Option<TcpStream>,
+    },
+    ServerSpeaks(TcpStream),
+    /// The agent closed without a word.
+    Gone,
+    Unreached(io::Error),
+}
+
+async fn first_bytes(agent: &mut AgentStream, peer: &Peer) -> io::Result<First> {
+    if let Ok(sniffed) = tokio::time::timeout(SILENCE, sniff_agent(agent)).await {
+        return Ok(sniffed?.map_or(First::Gone, |sniffed| First::Spoke { sniffed, dialled: None }));
+    }
+    let dial = upstream::dial(peer.destination);
+    tokio::pin!(dial);
+    let dialled = tokio::select! {
+        sniffed = sniff_agent(agent) => {
+            return Ok(sniffed?.map_or(First::Gone, |sniffed| First::Spoke { sniffed, dialled: None }));
+        }
+        dialled = &mut dial => dialled,
+    };
+    let server = match dialled {
+        Ok(server) => server,
+        Err(error) => {
+            // A metered host has other addresses; the agent's first bytes may still say that this is one.
+            return Ok(match tokio::time::timeout(UNREACHED_MAX, sniff_agent(agent)).await {
+                Ok(sniffed) => sniffed?.map_or(First::Gone, |sniffed| First::Spoke { sniffed, dialled: None }),
+                Err(_) => First::Unreached(error),
+            });
+        }
+    };
+    tokio::select! {
+        biased;
+        sniffed = sniff_agent(agent) => {
+            Ok(sniffed?.map_or(First::Gone, |sniffed| First::Spoke { sniffed, dialled: Some(server) }))
+        }
+        // Readable also means closed: the tunnel passes on either.
+        ready = server.readable() => { ready?; Ok(First::ServerSpeaks(server)) }
+    }
+}
+
+/// Reads ahead until it is clear what the agent speaks; `None` when it has left. Cancel-safe: what was read stays.
+async fn sniff_agent(agent: &mut AgentStream) -> io::Result<Option<Sniffed>> {
+    loop {
+        match sniff(agent.peeked()) {
+            Sniffed::More => {
+                if agent.peek_more().await? == 0 {
+                    return Ok(if agent.peeked().is_empty() { None } else { Some(Sniffed::Other) });
+                }
+            }
+            sniffed => return Ok(Some(sniffed)),
+        }
+    }
+}
+
+async fn spoke(
+    agent: AgentStream,
+    peer: Peer,
+    sniffed: Sniffed,
+    dialled: Option<TcpStream>,
+    shared: &Arc<Shared>,
+) -> io::Result<()> {
+    let port = peer.destination.port();
+    // Without a name, the address is all there is: an entry of the config may name that.
+    let address = || Some(peer.destination.ip().to_canonical().to_string());
+    let (host, speaks) = match sniffed {
+        Sniffed::Tls { sni: Some(name) } => (Some(name), Speaks::Tls { named: true }),
+        Sniffed::Tls { sni: None } => (address(), Speaks::Tls { named: false }),
+        Sniffed::Http1 { host } => (host.map(|h| http::without_port(&h).to_owned()), Speaks::Http { http2: false }),
+        Sniffed::Http2 => (address(), Speaks::Http { http2: true }),
+        Sniffed::More | Sniffed::Other => (None, Speaks::Http { http2: false }),
+    };
+    let matched = host.as_deref().and_then(|h| shared.hosts.find(h, port));
+    let (Some(host), Some(matched)) = (host, matched) else {
+        return tunnel::start(agent, dialled, &peer).await;
+    };
+    let connection = agent.connection().clone();
+    let socket = agent.socket()?;
+    let target = Target { peer, host, matched, tls: matches!(speaks, Speaks::Tls { .. }) };
+    tokio::select! {
+        () = connection.resetting() => {}
+        () = metered(agent, speaks, target, shared) => {}
+    }
+    if connection.is_ending() {
+        delivered(&socket).await;
+        let _ = socket.set_linger(Some(Duration::ZERO));
+    }
+    Ok(())
+}
+
+/// Waits until the agent's kernel has everything that was written: a reset before that would take it back.
+async fn delivered(socket: &socket2::Socket) {
+    let all_there = async {
+        while unsent_bytes(socket) > 0 {
+            tokio::time::sleep(DELIVERY_STEP).await;
+        }
+    };
+    // An agent that does not read is not waited for any longer.
+    let _ = tokio::time::timeout(DELIVERY_MAX, all_there).await;
+}
+
+/// What a metered connection speaks.
+#[derive(Clone, Copy)]
+enum Speaks {
+    /// `named`: the hello has a server name.
+    Tls {
+        named: bool,
+    },
+    Http {
+        http2: bool,
+    },
+}
+
+async fn metered(agent: AgentStream, speaks: Speaks, target: Target, shared: &Arc<Shared>) {
+    let connection = agent.connection().clone();
+    let acceptor = match speaks {
+        Speaks::Http { http2 } => return http::serve(agent, http2, target, connection, shared).await,
+        Speaks::Tls { named: true } => shared.agent_tls.acceptor(),
+        Speaks::Tls { named: false } => shared.agent_tls.acceptor_for(target.host.clone()),
+    };
+    match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(agent)).await {
+        Ok(Ok(stream)) => {
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            http::serve(stream, http2, target, connection, shared).await;
+        }
+        Ok(Err(error)) => {
+            info!(account = %target.peer.path, exe = %target.peer.process.exe, host = %target.host, %error,
+                "TLS handshake with the agent failed; a program that trusts only its own roots can't be metered");
+        }
+        Err(_) => debug!(host = %target.host, "TLS handshake with the agent took too long"),
+    }
+}

@@ -1,0 +1,141 @@
+//! The agents' open connections, by account, and how they end when it stops.
+//!
+//! A tunnel, or a connection that has not come to its first request, is reset at once. One that carries exchanges
+//! takes no more, delivers what was admitted to the last byte, and is reset then.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
+
+use dashmap::DashMap;
+use tokio_util::sync::CancellationToken;
+
+use crate::ids::AccountPath;
+
+/// Every connection from an agent that is open now.
+#[derive(Default)]
+pub struct Connections {
+    open: DashMap<u64, Arc<Connection>>,
+    next: AtomicU64,
+}
+
+/// One connection from an agent.
+pub(crate) struct Connection {
+    path: AccountPath,
+    /// Exchanges under way.
+    exchanges: AtomicUsize,
+    /// It carries exchanges, so it ends by itself once it is told.
+    carries_exchanges: AtomicBool,
+    ending: CancellationToken,
+    reset: CancellationToken,
+}
+
+impl Connections {
+    pub(crate) fn add(self: &Arc<Self>, path: AccountPath) -> Registered {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(Connection {
+            path,
+            exchanges: AtomicUsize::new(0),
+            carries_exchanges: AtomicBool::new(false),
+            ending: CancellationToken::new(),
+            reset: CancellationToken::new(),
+        });
+        self.open.insert(id, Arc::clone(&connection));
+        Registered { id, connection, all: Arc::clone(self) }
+    }
+
+    /// Ends the connections of an account and of those below it.
+    pub fn end_account(&self, account: &AccountPath) {
+        for connection in self.open.iter().filter(|c| c.path.is_within(account)) {
+            connection.end();
+        }
+    }
+
+    /// Connections that the account and those below it still have.
+    pub fn count(&self, account: &AccountPath) -> usize {
+        self.open.iter().filter(|c| c.path.is_within(account)).count()
+    }
+
+    /// Resets every connection, whatever it carries.
+    pub(crate) fn reset_all(&self) {
+        for connection in &self.open {
+            connection.reset();
+        }
+    }
+}
+
+impl Connection {
+    fn end(&self) {
+        self.ending.cancel();
+        if !self.carries_exchanges.load(Ordering::Acquire) {
+            self.reset();
+        }
+    }
+
+    /// Waits until the connection is to take no more exchanges.
+    pub(crate) async fn ending(&self) {
+        self.ending.cancelled().await;
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.is_cancelled()
+    }
+
+    pub(crate) fn reset(&self) {
+        self.reset.cancel();
+    }
+
+    pub(crate) fn is_reset(&self) -> bool {
+        self.reset.is_cancelled()
+    }
+
+    /// Waits until the connection is to be reset.
+    pub(crate) async fn resetting(&self) {
+        self.reset.cancelled().await;
+    }
+
+    /// From here on it carries exchanges. `false` when it was told to end before that.
+    pub(crate) fn carry_exchanges(&self) -> bool {
+        self.carries_exchanges.store(true, Ordering::Release);
+        !self.is_reset()
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.exchanges.load(Ordering::Acquire) == 0
+    }
+
+    /// Marks an exchange as under way until the guard is dropped.
+    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
+        self.exchanges.fetch_add(1, Ordering::AcqRel);
+        Busy(Arc::clone(self))
+    }
+}
+
+/// An exchange under way on a connection.
+pub(crate) struct Busy(Arc<Connection>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.exchanges.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A connection's entry, removed when dropped.
+pub(crate) struct Registered {
+    id: u64,
+    connection: Arc<Connection>,
+    all: Arc<Connections>,
+}
+
+impl Registered {
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.all.open.remove(&self.id);
+    }
+}

@@ -1,0 +1,222 @@
+//! One exchange on its way: admitted, forwarded, answered.
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, request::Parts, uri::PathAndQuery};
+use hyper::body::Incoming;
+use tracing::info;
+
+use super::{
+    admission::{Ready, ReadyBody, Refusal, admit},
+    answer::{AnswerBody, AnswerSource, Metered, Tap},
+    body::RequestBody,
+    connections::Busy,
+    http::{Session, content_length, media_type, remove_hop_by_hop},
+    live::Live,
+    problem,
+    upstream::{PoolKey, SendError},
+};
+use crate::{
+    cashier::{CashierError, Durability, Hold, Refused},
+    clock,
+    exchange::{End, Opening},
+    usage::{AnswerHead, Billing, Endpoint, strip::UsageStripper},
+};
+
+/// An error body that is looked at to see whether the provider dislikes being asked for usage.
+const ERROR_BODY_MAX: usize = 256 * 1024;
+/// Where providers put their own id of a request.
+const REQUEST_IDS: [&str; 3] = ["x-request-id", "request-id", "x-goog-request-id"];
+
+/// Answers one request: with the provider's answer, or with what was wrong.
+pub(crate) async fn exchange(session: &Session, request: Request<Incoming>, busy: Busy) -> Response<AnswerBody> {
+    let (parts, body) = request.into_parts();
+    let dialect = session.target.matched.dialect;
+    let endpoint = dialect.endpoint(parts.method.as_str(), parts.uri.path());
+    let mut live = Live::new(opening(session, &parts, endpoint), &session.shared);
+    let forwarded = match admit(session, &parts, body, endpoint, &mut live).await {
+        Ok(ready) => forward(session, &parts, ready, &mut live).await,
+        Err(refusal) => Err(refusal),
+    };
+    match forwarded {
+        Ok(answer) => answer.into_response(parts.method == Method::HEAD, live, busy),
+        Err(Refusal { problem, end }) => {
+            live.end(&end(problem.status, problem.message.clone()));
+            problem::response(dialect, &problem)
+        }
+    }
+}
+
+fn opening(session: &Session, parts: &Parts, endpoint: Endpoint) -> Opening {
+    let target = &session.target;
+    Opening {
+        account: target.peer.path.clone(),
+        process: target.peer.process.clone(),
+        provider: target.matched.provider_id.to_string(),
+        price_provider: target.matched.price_provider.to_string(),
+        endpoint: endpoint.name,
+        billing: endpoint.billing,
+        host: target.host.clone(),
+        method: parts.method.to_string(),
+        path: parts.uri.path().to_owned(),
+        at: clock::now(),
+        monotonic_ns: clock::monotonic_ns(),
+    }
+}
+
+async fn forward(session: &Session, parts: &Parts, ready: Ready, live: &mut Live) -> Result<Answer, Refusal> {
+    let shared = &session.shared;
+    let open = live.open();
+    if shared.cashier.durability() == Durability::Strict {
+        durable(&mut open.hold).await?;
+    }
+    let sent = open.sent.clone();
+    let (body, keeps_encoding) = match ready.body {
+        ReadyBody::Original(bytes) => (RequestBody::whole(bytes, sent.clone()), true),
+        ReadyBody::Rewritten(bytes) => (RequestBody::whole(bytes, sent.clone()), false),
+        ReadyBody::Streamed(body) => (RequestBody::streamed(body, sent.clone()), true),
+    };
+    let head = Head { parts, session, identity: ready.facts.stream };
+    // The request is on its way while its hold is being written; the answer waits for both.
+    let (response, ()) = tokio::try_join!(head.send(body, keeps_encoding), durable(&mut open.hold))?;
+    let (mut answered, body) = response.into_parts();
+    let mut body = AnswerSource::Streamed(body);
+    let mut strip = ready.asked.is_some();
+    if let (Some(original), 400 | 422) = (ready.asked, answered.status.as_u16()) {
+        let read = body.read(ERROR_BODY_MAX).await;
+        if minds_being_asked(&read) {
+            let again = head.send(RequestBody::whole(original, sent), false).await?;
+            let (parts, streamed) = again.into_parts();
+            (answered, body) = (parts, AnswerSource::Streamed(streamed));
+        } else {
+            body = AnswerSource::Read(Some(read));
+        }
+        strip = false;
+    }
+    let request_id = REQUEST_IDS.iter().find_map(|name| answered.headers.get(*name)?.to_str().ok()).map(str::to_owned);
+    open.exchange.answered(answered.status.as_u16(), request_id, clock::monotonic_ns());
+    if ready.endpoint.billing == Billing::Tokens {
+        let text = |name| answered.headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+        let head = AnswerHead {
+            status: answered.status.as_u16(),
+            content_type: text(header::CONTENT_TYPE).unwrap_or_default(),
+        };
+        let reader = session.target.matched.dialect.reader(ready.endpoint, &ready.facts, head);
+        open.tap = Some(Tap::new(text(header::CONTENT_ENCODING), reader));
+    }
+    let encoded = answered.headers.contains_key(header::CONTENT_ENCODING);
+    let events = is_event_stream(&answered.headers);
+    Ok(Answer { head: answered, body, strip: strip && events && !encoded })
+}
+
+async fn durable(hold: &mut Option<Hold>) -> Result<(), Refusal> {
+    let Some(hold) = hold else { return Ok(()) };
+    hold.durable().await.map_err(|error: CashierError| Refusal {
+        problem: Box::new(problem::refused(Refused::Ledger(error.to_string()))),
+        end: |status, why| End::LedgerFault { status, why },
+    })
+}
+
+/// Whether an error answer is about the field by which the meter asked for usage.
+fn minds_being_asked(body: &[u8]) -> bool {
+    ["stream_options", "include_usage"].iter().any(|field| memchr::memmem::find(body, field.as_bytes()).is_some())
+}
+
+/// The request's head as the provider gets it.
+struct Head<'a> {
+    parts: &'a Parts,
+    session: &'a Session,
+    /// Ask for an uncompressed answer: a compressed stream can't be read event by event by everyone.
+    identity: bool,
+}
+
+impl Head<'_> {
+    async fn send(&self, body: RequestBody, keeps_encoding: bool) -> Result<Response<Incoming>, Refusal> {
+        let target = &self.session.target;
+        let key = PoolKey {
+            agent: target.peer.path.agent_name().to_owned(),
+            netns_cookie: self.session.shared.netns_cookie,
+            address: target.peer.destination,
+            host: target.host.clone(),
+            tls: target.tls,
+            http2: self.session.http2,
+        };
+        let request = self.request(body, keeps_encoding)?;
+        self.session.shared.upstream.send(&key, request).await.map_err(|error: SendError| {
+            let why = error.cause();
+            info!(host = %target.host, %why, "provider not reached");
+            Refusal {
+                problem: Box::new(problem::unreachable(&target.host, &why)),
+                end: |status, why| End::Unreachable { status, why },
+            }
+        })
+    }
+
+    fn request(&self, body: RequestBody, keeps_encoding: bool) -> Result<Request<RequestBody>, Refusal> {
+        let (parts, target) = (self.parts, &self.session.target);
+        let bracketed = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
+        let (scheme, default_port) = if target.tls { ("https", 443) } else { ("http", 80) };
+        let authority = match target.peer.destination.port() {
+            port if port == default_port => bracketed,
+            port => format!("{bracketed}:{port}"),
+        };
+        let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let uri = Uri::builder()
+            .scheme(scheme)
+            .authority(authority)
+            .path_and_query(path)
+            .build()
+            .map_err(|error| Refusal::request(problem::unreadable(&error.to_string())))?;
+        let mut request = Request::new(body);
+        *request.method_mut() = parts.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = parts.headers.clone();
+        // Header case, where the agent's side recorded it.
+        *request.extensions_mut() = parts.extensions.clone();
+        let headers = request.headers_mut();
+        remove_hop_by_hop(headers);
+        headers.remove(header::CONTENT_LENGTH);
+        headers.remove(header::EXPECT);
+        if self.session.http2 {
+            headers.remove(header::HOST);
+        }
+        if !keeps_encoding {
+            headers.remove(header::CONTENT_ENCODING);
+        }
+        if self.identity {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        Ok(request)
+    }
+}
+
+/// A provider's answer whose body has not been passed on yet.
+struct Answer {
+    head: http::response::Parts,
+    body: AnswerSource,
+    /// Take out the usage event that the meter asked for.
+    strip: bool,
+}
+
+impl Answer {
+    fn into_response(self, head_only: bool, live: Live, busy: Busy) -> Response<AnswerBody> {
+        let Self { mut head, body, strip } = self;
+        let headers = &mut head.headers;
+        let length = if head_only { None } else { content_length(headers) };
+        remove_hop_by_hop(headers);
+        // It invites the agent to QUIC, which is refused.
+        headers.remove("alt-svc");
+        if strip {
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        let stripper = strip.then(UsageStripper::default);
+        let mut response =
+            Response::new(AnswerBody::Metered(Box::new(Metered::new(body, live, stripper, length, busy))));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        *response.extensions_mut() = head.extensions;
+        response
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    media_type(headers).is_some_and(|t| t.eq_ignore_ascii_case("text/event-stream"))
+}

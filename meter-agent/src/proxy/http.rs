@@ -1,0 +1,187 @@
+//! HTTP on the agent's leg: one service per connection, one exchange per request.
+
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Request, Response, Uri, header};
+use hyper::{body::Incoming, server::conn, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::debug;
+
+use super::{Shared, answer::AnswerBody, connection::Target, connections::Connection, forward};
+
+/// A connection that was told to end and carries nothing is closed by then.
+const IDLE_AT_END: Duration = Duration::from_secs(5);
+/// A head that takes longer is not coming.
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+/// As much as the providers' own front ends take.
+const HEAD_MAX: usize = 128 * 1024;
+const STREAMS_MAX: u32 = 256;
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// What every exchange of a connection shares.
+pub(crate) struct Session {
+    pub(crate) target: Target,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) http2: bool,
+}
+
+/// Serves a connection until either side ends it, or until it is told to end and what was admitted is delivered.
+pub(crate) async fn serve<S>(stream: S, http2: bool, target: Target, connection: Arc<Connection>, shared: &Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    if !connection.carry_exchanges() {
+        return;
+    }
+    let session = Arc::new(Session { target, shared: Arc::clone(shared), connection, http2 });
+    let service = {
+        let session = Arc::clone(&session);
+        service_fn(move |request| exchange(Arc::clone(&session), request))
+    };
+    let io = TokioIo::new(stream);
+    let served = if http2 {
+        let serving = conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(HEAD_MAX).unwrap_or(u32::MAX))
+            .serve_connection(io, service);
+        until_ended(serving, conn::http2::Connection::graceful_shutdown, &session).await
+    } else {
+        let serving = conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .preserve_header_case(true)
+            .max_buf_size(HEAD_MAX.max(512 * 1024))
+            .serve_connection(io, service);
+        until_ended(serving, conn::http1::Connection::graceful_shutdown, &session).await
+    };
+    if let Err(error) = served {
+        debug!(%error, "HTTP connection ended");
+    }
+}
+
+/// Drives a connection; told to end, it takes no more requests, and is given up when it has been idle for
+/// [`IDLE_AT_END`], since an agent that does not read can't keep it.
+async fn until_ended<C>(serving: C, shut_down: impl FnOnce(Pin<&mut C>), session: &Session) -> hyper::Result<()>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        served = &mut serving => return served,
+        () = session.shared.drain.cancelled() => {}
+        () = session.connection.ending() => {}
+    }
+    shut_down(serving.as_mut());
+    loop {
+        match tokio::time::timeout(IDLE_AT_END, &mut serving).await {
+            Ok(served) => return served,
+            Err(_) if session.connection.is_idle() => return Ok(()),
+            Err(_) => {}
+        }
+    }
+}
+
+async fn exchange(session: Arc<Session>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
+    let busy = session.connection.busy();
+    Ok(forward::exchange(&session, request, busy).await)
+}
+
+/// The host that a request is for, without its port: `:authority` and `Host` must agree where both stand.
+pub(crate) fn request_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<&'a str>, String> {
+    let authority = uri.authority().map(http::uri::Authority::as_str);
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next().map(|h| h.to_str().unwrap_or(""));
+    if let Some(second) = hosts.next() {
+        return Err(String::from_utf8_lossy(second.as_bytes()).into_owned());
+    }
+    match (authority, host) {
+        (Some(a), Some(h)) if !without_port(a).eq_ignore_ascii_case(without_port(h)) => Err(h.to_owned()),
+        (Some(a), _) => Ok(Some(without_port(a))),
+        (None, host) => Ok(host.map(without_port)),
+    }
+}
+
+/// `example.com` of `example.com:443`; brackets of an IPv6 address are taken off.
+pub(crate) fn without_port(authority: &str) -> &str {
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    if let Some(rest) = authority.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    authority.split(':').next().unwrap_or(authority)
+}
+
+/// Headers that speak of one connection, not of the message (RFC 9110, section 7.6.1), those named by `Connection`
+/// included.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<String> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(|v| v.trim().to_ascii_lowercase())
+        .filter(|v| !v.is_empty())
+        .collect();
+    for name in named {
+        headers.remove(name.as_str());
+    }
+    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te", "trailer"] {
+        headers.remove(name);
+    }
+}
+
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// `application/json` of `application/json; charset=utf-8`.
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::CONTENT_TYPE)?.to_str().ok()?.split(';').next().map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn authority_and_host_must_agree() {
+        let mut headers = HeaderMap::new();
+        let uri: Uri = "https://api.openai.com/v1/models".parse().unwrap();
+        assert_eq!(request_host(&uri, &headers), Ok(Some("api.openai.com")));
+        headers.insert(header::HOST, HeaderValue::from_static("API.openai.com:443"));
+        assert_eq!(request_host(&uri, &headers), Ok(Some("api.openai.com")));
+        headers.insert(header::HOST, HeaderValue::from_static("api.anthropic.com"));
+        assert_eq!(request_host(&uri, &headers), Err("api.anthropic.com".to_owned()));
+        let path: Uri = "/v1/models".parse().unwrap();
+        assert_eq!(request_host(&path, &headers), Ok(Some("api.anthropic.com")));
+        headers.append(header::HOST, HeaderValue::from_static("api.openai.com"));
+        assert!(request_host(&path, &headers).is_err(), "two Host headers");
+    }
+
+    #[test]
+    fn ports_and_brackets_are_taken_off() {
+        for (authority, host) in
+            [("a.com", "a.com"), ("a.com:1", "a.com"), ("[::1]:443", "::1"), ("[::1]", "::1"), ("u:p@a.com:1", "a.com")]
+        {
+            assert_eq!(without_port(authority), host);
+        }
+    }
+
+    #[test]
+    fn what_connection_names_goes_too() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive, X-Secret"));
+        headers.insert("x-secret", HeaderValue::from_static("1"));
+        headers.insert("x-other", HeaderValue::from_static("2"));
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers.len(), 1);
+        assert!(headers.contains_key("x-other"));
+    }
+}

@@ -1,0 +1,310 @@
+//! The providers' side: dialling, verified TLS, and a pool per agent, address, name and protocol.
+//!
+//! Agents share no connection, so no provider can tie two of them together by one and no answer can reach another.
+//! Nothing that may have left is ever sent twice: only a request that a pooled connection refused untouched
+//! is given to another.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use dashmap::DashMap;
+use http::{Request, Response, Uri};
+use hyper::{
+    body::Incoming,
+    rt::{Read, ReadBufCursor, Write},
+};
+use hyper_util::{
+    client::legacy::{
+        Client, Error,
+        connect::{Connected, Connection},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use rustls::RootCertStore;
+use rustls_pki_types::ServerName;
+use tokio::{net::TcpStream, task::JoinSet};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{body::RequestBody, tls};
+use crate::clock;
+
+/// As long as Linux tries by itself before it calls a host unreachable would be two minutes; no agent waits for that.
+const DIAL_MAX: Duration = Duration::from_secs(10);
+/// After this long the name's other addresses are tried beside the one that the agent asked for (RFC 8305, section 5).
+const FALLBACK_AFTER: Duration = Duration::from_millis(250);
+/// Addresses of a name that are tried.
+const ADDRESSES_MAX: usize = 8;
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// Shorter than the idle time of the providers' front ends, so that a pooled connection is seldom found closed.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Idle connections kept per pool.
+const IDLE_PER_POOL: usize = 32;
+/// Pools kept at one time; those that have been idle the longest go first.
+const POOLS_MAX: usize = 4_096;
+/// Flow-control windows: a long answer must not wait for a round trip every 64 KiB.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+
+/// Which upstream connections a request may use.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKey {
+    pub(crate) agent: String,
+    pub(crate) netns_cookie: u64,
+    pub(crate) address: SocketAddr,
+    pub(crate) host: String,
+    pub(crate) tls: bool,
+    /// HTTP/2 is offered, because the agent speaks it.
+    pub(crate) http2: bool,
+}
+
+pub(crate) struct Pools {
+    roots: Arc<RootCertStore>,
+    pools: DashMap<PoolKey, Pool>,
+}
+
+struct Pool {
+    client: Client<Dialler, RequestBody>,
+    used_ns: AtomicU64,
+}
+
+impl Pools {
+    pub(crate) fn new(roots: Arc<RootCertStore>) -> Self {
+        Self { roots, pools: DashMap::new() }
+    }
+
+    /// Sends a request, whose URI is absolute, over a pooled or a new connection.
+    pub(crate) async fn send(
+        &self,
+        key: &PoolKey,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let client = self.client(key)?;
+        client.request(request).await.map_err(SendError::Http)
+    }
+
+    fn client(&self, key: &PoolKey) -> Result<Client<Dialler, RequestBody>, SendError> {
+        let now = clock::monotonic_ns();
+        if let Some(pool) = self.pools.get(key) {
+            pool.used_ns.store(now, Ordering::Relaxed);
+            return Ok(pool.client.clone());
+        }
+        if self.pools.len() >= POOLS_MAX {
+            self.evict(now);
+        }
+        let dialler = Dialler::new(key, &self.roots).map_err(SendError::Setup)?;
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE_MAX)
+            .pool_max_idle_per_host(IDLE_PER_POOL)
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .http2_only(key.http2 && !key.tls)
+            .http1_preserve_header_case(true)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            .build(dialler);
+        let pool = Pool { client: client.clone(), used_ns: AtomicU64::new(now) };
+        self.pools.insert(key.clone(), pool);
+        Ok(client)
+    }
+
+    /// Drops the pools that hold no connection worth keeping, and the oldest half where that is not enough.
+    fn evict(&self, now: u64) {
+        let idle = u64::try_from(IDLE_MAX.as_nanos()).unwrap_or(u64::MAX);
+        self.pools.retain(|_, pool| now.saturating_sub(pool.used_ns.load(Ordering::Relaxed)) < idle);
+        if self.pools.len() >= POOLS_MAX {
+            let mut used: Vec<u64> = self.pools.iter().map(|p| p.used_ns.load(Ordering::Relaxed)).collect();
+            used.sort_unstable();
+            let median = used[used.len() / 2];
+            self.pools.retain(|_, pool| pool.used_ns.load(Ordering::Relaxed) > median);
+        }
+    }
+}
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("TLS set-up: {0}")]
+    Setup(io::Error),
+    #[error(transparent)]
+    Http(Error),
+}
+
+impl SendError {
+    /// Text for people: the innermost cause says most.
+    pub(crate) fn cause(&self) -> String {
+        let mut error: &dyn std::error::Error = self;
+        while let Some(source) = error.source() {
+            error = source;
+        }
+        error.to_string()
+    }
+}
+
+/// Connects to the address that the agent asked for.
+pub(crate) async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let tcp = tokio::time::timeout(DIAL_MAX, TcpStream::connect(address))
+        .await
+        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer"))))?;
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
+}
+
+/// Makes the connections of one pool.
+#[derive(Clone)]
+struct Dialler {
+    address: SocketAddr,
+    host: Arc<str>,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+impl Dialler {
+    fn new(key: &PoolKey, roots: &Arc<RootCertStore>) -> io::Result<Self> {
+        let tls = if key.tls {
+            let config = tls::client_config(Arc::clone(roots), key.http2).map_err(io::Error::other)?;
+            let name = ServerName::try_from(key.host.clone()).map_err(io::Error::other)?;
+            Some((TlsConnector::from(config), name))
+        } else {
+            None
+        };
+        Ok(Self { address: key.address, host: key.host.as_str().into(), tls })
+    }
+
+    async fn connect(self) -> io::Result<Upstream> {
+        let tcp = dial_any(self.address, &self.host).await?;
+        let Some((connector, name)) = self.tls else {
+            return Ok(Upstream::Plain(TokioIo::new(tcp)));
+        };
+        let tls = tokio::time::timeout(HANDSHAKE_MAX, connector.connect(name, tcp))
+            .await
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long")))?;
+        Ok(Upstream::Tls(Box::new(TokioIo::new(tls))))
+    }
+}
+
+/// The address that the agent asked for, and the name's other addresses where that one fails or is slow: a
+/// redirected connect always succeeds, so the agent's own fallback never starts.
+async fn dial_any(asked: SocketAddr, host: &str) -> io::Result<TcpStream> {
+    let first = dial(asked);
+    tokio::pin!(first);
+    let asked_error = match tokio::time::timeout(FALLBACK_AFTER, &mut first).await {
+        Ok(Ok(tcp)) => return Ok(tcp),
+        Ok(Err(error)) => Some(error),
+        Err(_) => None,
+    };
+    let mut others = JoinSet::new();
+    if let Ok(resolved) = tokio::net::lookup_host((host, asked.port())).await {
+        for address in resolved.filter(|a| *a != asked).take(ADDRESSES_MAX) {
+            others.spawn(dial(address));
+        }
+    }
+    let fallback = async {
+        while let Some(done) = others.join_next().await {
+            if let Ok(Ok(tcp)) = done {
+                return Some(tcp);
+            }
+        }
+        None
+    };
+    tokio::pin!(fallback);
+    if let Some(error) = asked_error {
+        return fallback.await.ok_or(error);
+    }
+    tokio::select! {
+        tcp = &mut first => match tcp {
+            Ok(tcp) => Ok(tcp),
+            Err(error) => fallback.await.ok_or(error),
+        },
+        tcp = &mut fallback => match tcp {
+            Some(tcp) => Ok(tcp),
+            None => first.await,
+        },
+    }
+}
+
+impl tower_service::Service<Uri> for Dialler {
+    type Response = Upstream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Upstream>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        Box::pin(self.clone().connect())
+    }
+}
+
+/// A connection to a provider.
+pub(crate) enum Upstream {
+    Plain(TokioIo<TcpStream>),
+    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+}
+
+impl Connection for Upstream {
+    fn connected(&self) -> Connected {
+        match self {
+            Self::Tls(io) if io.inner().get_ref().1.alpn_protocol() == Some(b"h2") => Connected::new().negotiated_h2(),
+            Self::Plain(_) | Self::Tls(_) => Connected::new(),
+        }
+    }
+}
+
+impl Read for Upstream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl Write for Upstream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+}

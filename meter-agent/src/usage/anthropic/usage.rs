@@ -1,0 +1,181 @@
+//! The usage object of Messages, and the lines it makes.
+
+use serde::Deserialize;
+
+use super::request::surcharge;
+use crate::usage::{
+    Line, Quality, Reading, Usage,
+    json::{Count, or_default, text},
+};
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct MessageUsage {
+    input_tokens: Count,
+    cache_read_input_tokens: Count,
+    cache_creation_input_tokens: Count,
+    cache_creation: Option<CacheCreation>,
+    output_tokens: Count,
+    output_tokens_details: Option<OutputDetails>,
+    server_tool_use: Option<ServerTools>,
+    #[serde(deserialize_with = "text")]
+    service_tier: Option<String>,
+    #[serde(deserialize_with = "text")]
+    inference_geo: Option<String>,
+    #[serde(deserialize_with = "text")]
+    speed: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    iterations: Vec<Iteration>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+struct CacheCreation {
+    ephemeral_5m_input_tokens: Count,
+    ephemeral_1h_input_tokens: Count,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+struct OutputDetails {
+    thinking_tokens: Count,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+struct ServerTools {
+    web_search_requests: Count,
+}
+
+/// One run of a model within the message.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Iteration {
+    #[serde(rename = "type", deserialize_with = "text")]
+    kind: Option<String>,
+    #[serde(deserialize_with = "text")]
+    model: Option<String>,
+    input_tokens: Count,
+    cache_read_input_tokens: Count,
+    cache_creation_input_tokens: Count,
+    cache_creation: Option<CacheCreation>,
+    output_tokens: Count,
+}
+
+impl MessageUsage {
+    /// Takes what a later event says; what it does not say stays.
+    pub(super) fn replace(&mut self, later: Self) {
+        self.input_tokens.replace(later.input_tokens);
+        self.cache_read_input_tokens.replace(later.cache_read_input_tokens);
+        self.cache_creation_input_tokens.replace(later.cache_creation_input_tokens);
+        self.output_tokens.replace(later.output_tokens);
+        self.cache_creation = later.cache_creation.or(self.cache_creation);
+        self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
+        self.server_tool_use = later.server_tool_use.or(self.server_tool_use);
+        self.service_tier = later.service_tier.or(self.service_tier.take());
+        self.inference_geo = later.inference_geo.or(self.inference_geo.take());
+        self.speed = later.speed.or(self.speed.take());
+        if !later.iterations.is_empty() {
+            self.iterations = later.iterations;
+        }
+    }
+
+    pub(super) fn describe(self, model: Option<String>) -> Described {
+        let surcharge_percent = surcharge(self.inference_geo.as_deref(), self.speed.as_deref());
+        let mut lines = self.lines();
+        for line in &mut lines {
+            line.surcharge_percent = surcharge_percent;
+        }
+        if let Some(last) = lines.last_mut() {
+            last.web_searches = self.server_tool_use.unwrap_or_default().web_search_requests.get();
+        }
+        Described { model, service_tier: self.service_tier, lines }
+    }
+
+    /// The top level is one line, unless there are runs that it does not hold.
+    fn lines(&self) -> Vec<Line> {
+        let plain = |it: &Iteration| it.kind.as_deref() == Some("message");
+        if self.iterations.iter().all(plain) {
+            return vec![Line { usage: self.top(), ..Line::default() }];
+        }
+        // A fallback chain's attempt without output is not billed.
+        let billed = |it: &&Iteration| it.output_tokens.get() > 0 || !self.has_fallback();
+        self.iterations
+            .iter()
+            .filter(billed)
+            .map(|it| Line { model: it.model.clone(), usage: it.usage(), ..Line::default() })
+            .collect()
+    }
+
+    fn has_fallback(&self) -> bool {
+        self.iterations.iter().any(|it| it.kind.as_deref() == Some("fallback_message"))
+    }
+
+    fn top(&self) -> Usage {
+        let usage = buckets(
+            self.input_tokens,
+            self.cache_read_input_tokens,
+            self.cache_creation_input_tokens,
+            self.cache_creation,
+            self.output_tokens,
+        );
+        Usage { reasoning_tokens: self.output_tokens_details.unwrap_or_default().thinking_tokens.get(), ..usage }
+    }
+}
+
+impl Iteration {
+    fn usage(&self) -> Usage {
+        buckets(
+            self.input_tokens,
+            self.cache_read_input_tokens,
+            self.cache_creation_input_tokens,
+            self.cache_creation,
+            self.output_tokens,
+        )
+    }
+}
+
+fn buckets(input: Count, read: Count, written: Count, split: Option<CacheCreation>, output: Count) -> Usage {
+    let split = split.unwrap_or_default();
+    let hour = split.ephemeral_1h_input_tokens.get();
+    let stated = split.ephemeral_5m_input_tokens.get();
+    // The remainder of the whole that the split does not name has the default time to live.
+    let five = stated.max(written.get().saturating_sub(hour));
+    let (uncached, read) = (input.get(), read.get());
+    Usage {
+        input_tokens: uncached.saturating_add(read).saturating_add(five).saturating_add(hour),
+        input_uncached: uncached,
+        cache_read: read,
+        cache_write_5m: five,
+        cache_write_1h: hour,
+        output_tokens: output.get(),
+        ..Usage::default()
+    }
+}
+
+/// A message's usage as lines to price.
+pub(super) struct Described {
+    pub(super) model: Option<String>,
+    service_tier: Option<String>,
+    lines: Vec<Line>,
+}
+
+impl Described {
+    /// Output is at least what was said, and at most `bound`.
+    pub(super) fn raise_output(&mut self, bound: u64) {
+        if let Some(line) = self.lines.last_mut() {
+            line.usage.output_tokens = line.usage.output_tokens.max(bound);
+        }
+    }
+
+    pub(super) fn reading(self, quality: Quality) -> Reading {
+        let usage = self.lines.iter().fold(Usage::default(), |sum, line| sum.plus(line.usage));
+        let plain = matches!(self.lines.as_slice(), [line] if line.is_plain());
+        Reading {
+            model: self.model,
+            service_tier: self.service_tier,
+            lines: if plain { Vec::new() } else { self.lines },
+            ..Reading::of(quality, usage)
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Gemini, by hand-written answers in the documented shapes.
+
+use super::*;
+
+const STREAM_PATH: &str = "/v1beta/models/gemini-2.5-flash:streamGenerateContent";
+const SSE: AnswerHead<'_> = AnswerHead { status: 200, content_type: "text/event-stream" };
+const JSON: AnswerHead<'_> = AnswerHead { status: 200, content_type: "application/json; charset=UTF-8" };
+
+fn facts(body: &str) -> RequestFacts {
+    Gemini.request(Gemini.endpoint("POST", STREAM_PATH), &format!("{STREAM_PATH}?alt=sse"), body.as_bytes()).unwrap()
+}
+
+fn read(head: AnswerHead<'_>, body: &str, end: BodyEnd) -> Reading {
+    let endpoint = Gemini.endpoint("POST", STREAM_PATH);
+    let facts = facts(r#"{"generationConfig":{"maxOutputTokens":8000}}"#);
+    let mut whole = Gemini.reader(endpoint, &facts, head);
+    whole.feed(body.as_bytes());
+    let whole = whole.finish(end);
+    let mut bytes = Gemini.reader(endpoint, &facts, head);
+    body.as_bytes().chunks(1).for_each(|b| bytes.feed(b));
+    assert_eq!(bytes.finish(end), whole, "any split reads the same");
+    whole
+}
+
+const FIRST: &str = r#"{"candidates":[{"content":{}}],"usageMetadata":{"promptTokenCount":145,"candidatesTokenCount":3},"modelVersion":"gemini-2.5-flash"}"#;
+const LAST: &str = r#"{"candidates":[{"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":85,"cachedContentTokenCount":40,
+    "candidatesTokenCount":5,"thoughtsTokenCount":11,"toolUsePromptTokenCount":7,"serviceTier":"standard",
+    "promptTokensDetails":[{"modality":"AUDIO","tokenCount":9},{"modality":1,"tokenCount":76}]},"modelVersion":"gemini-2.5-flash"}"#;
+
+fn want() -> Usage {
+    Usage {
+        input_tokens: 92,
+        input_uncached: 52,
+        cache_read: 40,
+        input_audio: 9,
+        output_tokens: 16,
+        reasoning_tokens: 11,
+        ..Usage::default()
+    }
+}
+
+#[test]
+fn the_last_object_holds_as_a_whole() {
+    let sse = format!("data: {FIRST}\r\n\r\ndata: {}\r\n\r\n", LAST.replace('\n', " "));
+    let array = format!("[{FIRST}\n,\r\n{LAST}\n]\n");
+    for (head, body) in [(SSE, &sse), (JSON, &array), (JSON, &LAST.to_owned())] {
+        let got = read(head, body, BodyEnd::Complete);
+        assert_eq!((got.usage, got.quality), (want(), Quality::Exact));
+        assert_eq!(got.model.as_deref(), Some("gemini-2.5-flash"));
+        assert_eq!(got.service_tier.as_deref(), Some("standard"));
+    }
+}
+
+#[test]
+fn a_cut_keeps_the_last_usage_said_and_bounds_the_rest() {
+    let cut_array = format!("[{FIRST}\n,\r\n{{\"candidates\":[{{\"con");
+    for (head, body) in [(SSE, format!("data: {FIRST}\r\n\r\ndata: {{\"cand")), (JSON, cut_array)] {
+        let got = read(head, &body, BodyEnd::Cut);
+        assert_eq!((got.quality, got.usage.input_tokens), (Quality::Estimated, 145));
+        assert!(got.usage.output_tokens > 4_000 && got.usage.output_tokens <= 8_000);
+    }
+}
+
+#[test]
+fn searches_are_billed_per_prompt_before_gemini_3() {
+    assert_eq!(billed_searches(Some("gemini-2.5-flash"), 4), 1);
+    assert_eq!(billed_searches(Some("gemini-3-pro-preview"), 4), 4);
+}
+
+#[test]
+fn calls_are_known_and_none_is_silently_free() {
+    for (method, path, name, billing) in [
+        ("POST", "/v1beta/models/gemini-2.5-pro:generateContent", GENERATE, Billing::Tokens),
+        ("POST", "/v1beta/models/gemini-2.5-pro%3AgenerateContent", GENERATE, Billing::Tokens),
+        ("POST", STREAM_PATH, STREAM, Billing::Tokens),
+        ("POST", "/v1beta/models/gemini-2.5-pro:countTokens", "count_tokens", Billing::Free),
+        ("POST", "/v1beta/openai/chat/completions", openai::CHAT, Billing::Tokens),
+        ("POST", "/v1beta/cachedContents", "other", Billing::Unknown),
+        ("GET", "/v1beta/models", "other", Billing::Free),
+        (
+            "GET",
+            "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
+            "other",
+            Billing::Unknown,
+        ),
+    ] {
+        assert_eq!(Gemini.endpoint(method, path), Endpoint { name, billing }, "{method} {path}");
+    }
+}
+
+#[test]
+fn requests_state_model_ceiling_and_what_they_only_name() {
+    let got = facts(r#"{"generation_config":{"max_output_tokens":9,"candidate_count":2}}"#);
+    assert_eq!(
+        (got.model.as_deref(), got.ceiling, got.choices, got.stream),
+        (Some("gemini-2.5-flash"), Some(9), 2, true)
+    );
+    assert!(facts(r#"{"cachedContent":"cachedContents/x"}"#).input_unbounded);
+    assert!(facts(r#"{"tools":[{"googleSearch":{}}]}"#).input_unbounded);
+    let blob = "A".repeat(50_000);
+    let image =
+        format!(r#"{{"contents":[{{"parts":[{{"inlineData":{{"data":"{blob}","mimeType":"image/png"}}}}]}}]}}"#);
+    assert!(facts(&image).input_bound < 6_000);
+    assert!(facts(&image.replace("image/png", "application/pdf")).input_unbounded);
+}
+
+#[test]
+fn a_ceiling_goes_into_the_config_in_the_spelling_used() {
+    let set = |body: &str| {
+        let all = Rewrite { ask_usage: false, ceiling: Some(7) };
+        String::from_utf8(Gemini.rewrite(Gemini.endpoint("POST", STREAM_PATH), body.as_bytes(), all).unwrap()).unwrap()
+    };
+    assert_eq!(set(r#"{"contents":[]}"#), r#"{"contents":[],"generationConfig":{"maxOutputTokens":7}}"#);
+    assert_eq!(
+        set(r#"{"generation_config":{"temperature":1.0,"max_output_tokens":1}}"#),
+        r#"{"generation_config":{"temperature":1.0,"max_output_tokens":7}}"#
+    );
+}
+
+#[test]
+fn a_refusal_has_the_providers_shape() {
+    let problem = Problem { status: 402, code: "budget_exceeded", message: "spent".to_owned(), budget: None };
+    let body: serde_json::Value = serde_json::from_slice(&Gemini.error_body(&problem)).unwrap();
+    assert_eq!((&body["error"]["code"], &body["error"]["status"]), (&402.into(), &"RESOURCE_EXHAUSTED".into()));
+}

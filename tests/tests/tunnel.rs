@@ -1,0 +1,62 @@
+//! Hosts that cost nothing: passed through unread, whoever speaks first, their bytes counted.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use meter_tests::{
+    harness::{Lab, LabOptions, Shell},
+    simulator::{BANNER, Config, SPEAKS_FIRST_PORT},
+};
+
+const SIMULATOR: Ipv4Addr = Ipv4Addr::new(10, 88, 1, 2);
+
+fn lab() -> Lab {
+    let simulator = Config { echo_names: vec!["echo.example".to_owned()], ..Config::default() };
+    let options = LabOptions { simulator, ..LabOptions::default() }.budget("tunnel", "1");
+    Lab::start(options.name("echo.example", SIMULATOR.into()).name("mail.example", SIMULATOR.into()))
+}
+
+#[test]
+fn a_host_that_is_no_provider_shows_its_own_certificate() {
+    let lab = lab();
+    let mut shell = Shell::open(&lab.agent("tunnel"));
+    let printed = shell.run(
+        "openssl s_client -connect echo.example:443 -servername echo.example </dev/null | openssl x509 -noout -issuer",
+    );
+    assert!(printed.stdout.contains("meter test CA"), "{}", printed.stdout);
+    // A provider's connection is terminated, and shows another issuer.
+    let printed = shell.run("openssl s_client -connect api.openai.com:443 -servername api.openai.com </dev/null | openssl x509 -noout -issuer");
+    assert!(!printed.stdout.contains("meter test CA"), "{}", printed.stdout);
+    assert!(lab.daemon.ledger("tunnel").is_empty());
+}
+
+#[test]
+fn a_server_that_speaks_first_waits_for_nothing() {
+    let lab = lab();
+    let mut shell = Shell::open(&lab.agent("tunnel"));
+    let printed = shell.run(&format!("exec 9<>/dev/tcp/mail.example/{SPEAKS_FIRST_PORT}; head -1 <&9; exec 9>&-"));
+    assert_eq!(printed.stdout.trim(), BANNER.trim());
+    assert!(printed.took < Duration::from_millis(300), "{:?}", printed.took);
+}
+
+#[test]
+fn bytes_are_counted() {
+    let lab = lab();
+    let mut shell = Shell::open(&lab.agent("tunnel"));
+    let before = lab.daemon.account("tunnel").kernel;
+    let printed = shell.run("head -c 1000000 /dev/zero > /dev/tcp/mail.example/2525");
+    printed.expect_code(0);
+    let after = lab.daemon.account("tunnel").kernel;
+    assert!(after.egress_bytes - before.egress_bytes >= 1_000_000, "{before:?} {after:?}");
+    assert!(after.connects > before.connects);
+}
+
+#[test]
+fn an_upstream_that_refuses_resets_the_tunnel_at_once() {
+    let mut lab = lab();
+    lab.daemon.expect_log("mail.example");
+    lab.daemon.expect_log("10.88.1.2");
+    let mut shell = Shell::open(&lab.agent("tunnel"));
+    let printed = shell.run("exec 9<>/dev/tcp/mail.example/2626; timeout 10 head -1 <&9; exec 9>&-");
+    assert!(printed.took < Duration::from_secs(2), "{:?}", printed.took);
+    assert!(printed.stdout.contains("reset"), "{}", printed.stdout);
+}

@@ -1,0 +1,20 @@
+//! `cargo xtask bench`: builds for release, and measures (`tests/src/bin/bench.rs`).
+
+use crate::packages::{self, CURL, IPROUTE, OPENSSL, WRK, as_root, cargo, run_command};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Seconds per measurement.
+    #[arg(long, default_value_t = 10)]
+    seconds: u32,
+    /// Connections that wrk keeps open.
+    #[arg(long, default_value_t = 16)]
+    connections: u32,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    packages::ensure(&[&IPROUTE, &CURL, &OPENSSL, &WRK])?;
+    run_command(cargo().args(["build", "--release", "--package", "meter-agent", "--package", "meter-tests"]))?;
+    let mut bench = as_root(packages::target().join("release/bench"));
+    run_command(bench.arg(arguments.seconds.to_string()).arg(arguments.connections.to_string()))
+}
