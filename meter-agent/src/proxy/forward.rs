@@ -39,7 +39,7 @@ pub(crate) async fn exchange(session: &Session, request: Request<Incoming>, busy
     match forwarded {
         Ok(answer) => answer.into_response(parts.method == Method::HEAD, live, busy),
         Err(Refusal { problem, end }) => {
-            live.end(&end(problem.status, problem.message.clone()));
+            live.end(&end(problem.status, problem.text()));
             problem::response(dialect, &problem)
         }
     }

@@ -6,7 +6,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::answer::AnswerBody;
 use crate::{
     cashier::Refused,
-    usage::{BudgetFacts, Dialect, Problem},
+    usage::{Dialect, Problem},
 };
 
 pub(crate) fn response(dialect: &dyn Dialect, problem: &Problem) -> Response<AnswerBody> {
@@ -29,35 +29,22 @@ fn problem(status: u16, code: &'static str, message: String) -> Problem {
 pub(crate) fn refused(refused: Refused) -> Problem {
     match refused {
         Refused::Budget(budget) => {
-            Problem { status: 402, code: "budget_exceeded", message: budget_sentence(&budget), budget: Some(budget) }
+            let message = format!(
+                "meter: this request does not fit its budget; add to it with `meter fund {} USD`.",
+                budget.account
+            );
+            Problem { status: 402, code: "budget_exceeded", message, budget: Some(budget) }
         }
-        Refused::NotOpen { account, state, budget } => Problem {
-            status: 402,
-            code: "budget_exceeded",
-            message: budget.as_ref().map_or_else(
-                || format!("meter: account {account} is {state}; no request is admitted."),
-                |b| format!("meter: account {account} is {state}. {}", budget_sentence(b)),
-            ),
-            budget,
-        },
+        Refused::NotOpen { account, state, budget } => {
+            let message = format!("meter: account {account} is {state}, so no request is admitted.");
+            Problem { status: 402, code: "budget_exceeded", message, budget }
+        }
         Refused::Ledger(why) => problem(
             503,
             "ledger_unavailable",
             format!("meter: the ledger can't be written ({why}), so nothing is admitted until it can."),
         ),
     }
-}
-
-fn budget_sentence(b: &BudgetFacts) -> String {
-    format!(
-        "meter: this request needs up to ${}, but account {} has spent ${} of its limit of {} and holds ${} for requests under way. Add to it with: meter fund {} USD",
-        b.needed_usd,
-        b.account,
-        b.spent_usd,
-        b.limit,
-        b.held_usd,
-        b.account.split('/').next().unwrap_or(&b.account),
-    )
 }
 
 pub(crate) fn too_large() -> Problem {

@@ -257,19 +257,18 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The sentence that an SDK's exception shows: the message and, where it does not name the limit itself, how
-    /// the limit stands.
+    /// What an SDK's exception shows: the message and, on a 402, how the limit stands.
     pub fn text(&self) -> String {
         match &self.budget {
-            Some(budget) if !self.message.contains(&budget.limit) => format!("{} {}", self.message, budget.sentence()),
-            Some(_) | None => self.message.clone(),
+            Some(budget) => format!("{} {}", self.message, budget.sentence()),
+            None => self.message.clone(),
         }
     }
 }
 
 impl BudgetFacts {
     /// For example: `Account research, limit total $0.5 (any): $0.4 spent, $0 held, $0.2 needed; it does not reset.`
-    pub fn sentence(&self) -> String {
+    fn sentence(&self) -> String {
         let reset = self.reset.as_deref().map_or("it does not reset".to_owned(), |at| format!("it resets at {at}"));
         format!(
             "Account {}, limit {} ({}): ${} spent, ${} held, ${} needed; {reset}.",
