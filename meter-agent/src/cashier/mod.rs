@@ -34,7 +34,7 @@ use tokio::sync::{broadcast, oneshot};
 pub use self::{
     error::CashierError,
     hold::Hold,
-    status::{AccountStatus, LimitStatus, Summary},
+    status::{AccountStatus, Budget, LimitStatus, Summary},
 };
 use self::{hold::HoldParts, slots::Slots};
 pub use crate::ledger::RequestLine;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Cashier;
 use crate::{
@@ -37,13 +37,21 @@ pub struct LimitStatus {
 }
 
 /// What the line at the end of `meter run` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Summary {
     pub spent: Pico,
-    /// The account's own `total` limit, fundings included.
-    pub budget: Option<Pico>,
+    /// The nearest `total` limit that the account is under: its own, or that of one above it.
+    pub budget: Option<Budget>,
     pub exchanges: u64,
     pub refusals: u64,
+}
+
+/// An account's `total` limit, fundings included, and how much of it is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    pub account: AccountPath,
+    pub limit_usd: Pico,
+    pub spent_usd: Pico,
 }
 
 impl Cashier {
@@ -58,10 +66,15 @@ impl Cashier {
 
     pub fn summary(&self, path: &AccountPath) -> Option<Summary> {
         let books = self.books.lock();
-        let account = books.accounts.get(books.accounts.id(path)?);
+        let id = books.accounts.id(path)?;
+        let account = books.accounts.get(id);
+        let nearest = books.accounts.line(id).into_iter().map(|at| books.accounts.get(at)).find_map(|account| {
+            let limit_usd = account.budget()?.amount;
+            Some(Budget { account: account.path.clone(), limit_usd, spent_usd: account.spent })
+        });
         Some(Summary {
             spent: account.spent,
-            budget: account.budget().map(|limit| limit.amount),
+            budget: nearest,
             exchanges: account.exchanges,
             refusals: account.refusals,
         })

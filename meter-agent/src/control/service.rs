@@ -125,7 +125,7 @@ impl Service {
         let summary = self.cashier.summary(account).ok_or_else(|| unknown(account, &[]))?;
         Ok(Summary {
             spent_usd: summary.spent,
-            budget_usd: summary.budget,
+            budget: summary.budget,
             exchanges: summary.exchanges,
             refusals: summary.refusals,
         })

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{control::report::AccountReport, ids::AccountPath, money::Pico};
+use crate::{cashier::Budget, control::report::AccountReport, ids::AccountPath, money::Pico};
 
 /// Raised with every change of a meaning or a shape in this file.
 pub const VERSION: u32 = 1;
@@ -87,8 +87,8 @@ pub struct Opened {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     pub spent_usd: Pico,
-    /// `None`: no limit of its own.
-    pub budget_usd: Option<Pico>,
+    /// The nearest limit that the account is under; `None` where there is none.
+    pub budget: Option<Budget>,
     pub exchanges: u64,
     pub refusals: u64,
 }
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn answers_survive_the_round_trip() {
-        let summary = Summary { spent_usd: Pico::new(5), budget_usd: None, exchanges: 3, refusals: 1 };
+        let summary = Summary { spent_usd: Pico::new(5), budget: None, exchanges: 3, refusals: 1 };
         let fault = Fault::new(FaultKind::Forbidden, "no");
         for answer in [Answer::Flushed, Answer::Summary(summary), Answer::Error(fault)] {
             assert_eq!(serde_json::from_slice::<Answer>(&line(&answer)).unwrap(), answer);

@@ -140,7 +140,11 @@ fn last_line(config: &Config, account: &AccountPath) -> String {
 }
 
 fn summary_line(account: &AccountPath, summary: &Summary) -> String {
-    let budget = summary.budget_usd.map_or_else(|| "without a budget".to_owned(), |b| format!("of {}", usd(b)));
+    let budget = match &summary.budget {
+        Some(own) if own.account == *account => format!("of {}", usd(own.limit_usd)),
+        Some(above) => format!("({}: {} of {})", above.account, usd(above.spent_usd), usd(above.limit_usd)),
+        None => "without a budget".to_owned(),
+    };
     format!(
         "{account}: {} spent {budget}, {}, {}",
         usd(summary.spent_usd),
@@ -152,6 +156,7 @@ fn summary_line(account: &AccountPath, summary: &Summary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{cashier::Budget, money::Pico};
 
     #[test]
     fn task_ids_are_names_sort_by_time_and_differ() {
@@ -178,12 +183,23 @@ mod tests {
         let account: AccountPath = "research/t".parse().unwrap();
         let summary = Summary {
             spent_usd: "0.019".parse().unwrap(),
-            budget_usd: Some("0.02".parse().unwrap()),
+            budget: Some(Budget {
+                account: account.clone(),
+                limit_usd: "0.02".parse().unwrap(),
+                spent_usd: Pico::ZERO,
+            }),
             exchanges: 3,
             refusals: 1,
         };
         assert_eq!(summary_line(&account, &summary), "research/t: $0.019 spent of $0.02, 3 exchanges, 1 refusal");
-        let free = Summary { budget_usd: None, ..summary };
+        let research = AccountPath::of_agent("research").unwrap();
+        let agents = Budget { account: research, limit_usd: "5".parse().unwrap(), spent_usd: "4".parse().unwrap() };
+        let under = Summary { budget: Some(agents), ..summary.clone() };
+        assert_eq!(
+            summary_line(&account, &under),
+            "research/t: $0.019 spent (research: $4.00 of $5.00), 3 exchanges, 1 refusal"
+        );
+        let free = Summary { budget: None, ..summary };
         assert_eq!(summary_line(&account, &free), "research/t: $0.019 spent without a budget, 3 exchanges, 1 refusal");
     }
 }
