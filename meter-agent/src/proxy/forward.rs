@@ -18,11 +18,13 @@ use crate::{
     cashier::{CashierError, Durability, Hold, Refused},
     clock,
     exchange::{End, Opening},
-    usage::{AnswerHead, Billing, Endpoint, strip::UsageStripper},
+    usage::{self, AnswerHead, Billing, Dialect, Endpoint, strip::UsageStripper},
 };
 
 /// An error body that is looked at to see whether the provider dislikes being asked for usage.
 const ERROR_BODY_MAX: usize = 256 * 1024;
+/// Headers by which a request asks to be taken for another method than its own.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 /// Where providers put their own id of a request.
 const REQUEST_IDS: [&str; 3] = ["x-request-id", "request-id", "x-goog-request-id"];
 
@@ -30,7 +32,7 @@ const REQUEST_IDS: [&str; 3] = ["x-request-id", "request-id", "x-goog-request-id
 pub(crate) async fn exchange(session: &Session, request: Request<Incoming>, busy: Busy) -> Response<AnswerBody> {
     let (parts, body) = request.into_parts();
     let dialect = session.target.matched.dialect;
-    let endpoint = dialect.endpoint(parts.method.as_str(), parts.uri.path());
+    let endpoint = call(dialect, &parts);
     let mut live = Live::new(opening(session, &parts, endpoint), &session.shared);
     let forwarded = match admit(session, &parts, body, endpoint, &mut live).await {
         Ok(ready) => forward(session, &parts, ready, &mut live).await,
@@ -42,6 +44,21 @@ pub(crate) async fn exchange(session: &Session, request: Request<Incoming>, busy
             live.end(&end(problem.status, problem.text()));
             problem::response(dialect, &problem)
         }
+    }
+}
+
+/// What the request is, with the method that the provider will take it for.
+fn call(dialect: &dyn Dialect, parts: &Parts) -> Endpoint {
+    let endpoint = usage::endpoint(dialect, parts.method.as_str(), parts.uri.path());
+    let overridden = METHOD_OVERRIDES.iter().any(|name| parts.headers.contains_key(*name));
+    if overridden { Endpoint { billing: costlier(endpoint.billing), ..endpoint } } else { endpoint }
+}
+
+/// What may be another call than it looks is not free.
+fn costlier(billing: Billing) -> Billing {
+    match billing {
+        Billing::Free => Billing::Unknown,
+        Billing::Tokens | Billing::Unknown => billing,
     }
 }
 

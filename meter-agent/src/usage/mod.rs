@@ -40,6 +40,24 @@ pub fn dialect(name: &str) -> Option<&'static dyn Dialect> {
     DIALECTS.iter().copied().find(|d| d.name() == name)
 }
 
+/// The call that a request makes. A path that the provider may read as another one (an encoded letter, a dot
+/// segment) is never free: it would be a paid call in the clothes of a free one.
+pub fn endpoint(dialect: &dyn Dialect, method: &str, path: &str) -> Endpoint {
+    let endpoint = dialect.endpoint(method, path);
+    let reads = ["GET", "HEAD", "OPTIONS", "DELETE"].iter().any(|m| method.eq_ignore_ascii_case(m));
+    if endpoint.billing == Billing::Free && !reads && !is_plain(path) {
+        return Endpoint { billing: Billing::Unknown, ..endpoint };
+    }
+    endpoint
+}
+
+/// Whether a path means the same to everyone who reads it. Some clients encode the colon before a verb.
+fn is_plain(path: &str) -> bool {
+    let encoded = path.split('%').skip(1).any(|rest| !rest.get(..2).is_some_and(|c| c.eq_ignore_ascii_case("3a")));
+    let strange = path.bytes().any(|b| matches!(b, b'\\' | b';'));
+    !encoded && !strange && !path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
 /// Tokens of one exchange by price bucket.
 ///
 /// `input_tokens` is the sum of `input_uncached`, `cache_read` and the cache writes; `input_audio` and
@@ -305,4 +323,27 @@ pub trait Dialect: Sync {
     fn reader(&self, endpoint: Endpoint, facts: &RequestFacts, head: AnswerHead<'_>) -> Box<dyn Reader>;
     /// The JSON body of an error in the provider's own shape.
     fn error_body(&self, problem: &Problem) -> Vec<u8>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_can_be_read_in_two_ways_is_never_free() {
+        let billing = |name: &str, method, path| endpoint(dialect(name).unwrap(), method, path).billing;
+        for path in [
+            "/v1/images/generations/../../files",
+            "/v1/images/generations/%2e%2e/%2E%2E/files",
+            "/v1/images/generations\\..\\..\\files/files",
+            "/v1/images/generations;/files",
+        ] {
+            assert_eq!(billing("openai", "POST", path), Billing::Unknown, "{path}");
+        }
+        assert_eq!(billing("anthropic", "POST", "/v1/files/%2e%2e/mess%61ges"), Billing::Unknown);
+        assert_eq!(billing("anthropic", "POST", "/v1/files/../complete"), Billing::Unknown);
+        assert_eq!(billing("gemini", "POST", "/v1beta/models/openai/../m:generateContent"), Billing::Unknown);
+        assert_eq!(billing("gemini", "POST", "/v1beta/models/m%3AcountTokens"), Billing::Free);
+        assert_eq!(billing("openai", "DELETE", "/v1/models/ft%3Agpt%2Dx"), Billing::Free);
+    }
 }

@@ -54,6 +54,7 @@ pub(crate) fn endpoint(method: &str, path: &str) -> Endpoint {
     let mut segments = path.rsplit('/').filter(|s| !s.is_empty());
     let last = segments.next().unwrap_or("");
     let before = segments.next().unwrap_or("");
+    let above = segments.next().unwrap_or("");
     let of = |name, billing| Endpoint { name, billing };
     if !method.eq_ignore_ascii_case("POST") {
         return of(section(path), reading(method, last));
@@ -65,13 +66,14 @@ pub(crate) fn endpoint(method: &str, path: &str) -> Endpoint {
         (_, "embeddings") => of(EMBEDDINGS, Billing::Tokens),
         ("responses", "input_tokens") => of("responses_input_tokens", Billing::Free),
         (_, "moderations") => of("moderations", Billing::Free),
-        // Cancelling a response, run, batch or upload, and completing an upload, cost nothing by themselves.
-        (_, "cancel" | "complete") => of(section(path), Billing::Free),
-        _ => match section(path) {
-            name @ ("files" | "uploads" | "conversations" | "models" | "organization") => of(name, Billing::Free),
-            // Changing the metadata of a stored completion.
-            "chat" => of("chat", Billing::Free),
-            name => of(name, Billing::Unknown),
+        (_, "cancel") if CANCELLED.contains(&above) => of(section(path), Billing::Free),
+        (_, "complete") if above == "uploads" => of("uploads", Billing::Free),
+        // Changing the metadata of a stored completion.
+        ("completions", id) if above == "chat" && id.starts_with("chatcmpl") => of("chat", Billing::Free),
+        // The part nearest to the end decides: a prefix of the host's own may be called as one of them.
+        _ => match part(path.rsplit('/')) {
+            name @ ("files" | "uploads" | "conversations" | "organization") => of(name, Billing::Free),
+            _ => of(section(path), Billing::Unknown),
         },
     }
 }
@@ -83,8 +85,16 @@ fn reading(method: &str, last: &str) -> Billing {
     if reads && !opens_socket { Billing::Free } else { Billing::Unknown }
 }
 
+/// What can be cancelled, which costs nothing by itself.
+const CANCELLED: [&str; 6] = ["responses", "batches", "uploads", "runs", "jobs", "file_batches"];
+
 /// The part of the API that a path belongs to, for the ledger.
 fn section(path: &str) -> &'static str {
+    part(path.split('/'))
+}
+
+/// The first segment that names a part of the API.
+fn part<'a>(mut segments: impl Iterator<Item = &'a str>) -> &'static str {
     const SECTIONS: &[&str] = &[
         "models",
         "files",
@@ -107,7 +117,7 @@ fn section(path: &str) -> &'static str {
         "completions",
         "embeddings",
     ];
-    path.split('/').find_map(|s| SECTIONS.iter().copied().find(|known| *known == s)).unwrap_or("other")
+    segments.find_map(|s| SECTIONS.iter().copied().find(|known| *known == s)).unwrap_or("other")
 }
 
 pub(crate) fn request(endpoint: Endpoint, body: &[u8]) -> Result<RequestFacts, Unreadable> {
@@ -191,8 +201,27 @@ mod tests {
             ("POST", "/v1/images/generations", "images", Billing::Unknown),
             ("POST", "/v1/something/new", "other", Billing::Unknown),
             ("PUT", "/v1/models", "models", Billing::Unknown),
+            ("POST", "/v1/files", "files", Billing::Free),
+            ("POST", "/v1/uploads/upload_1/complete", "uploads", Billing::Free),
+            ("POST", "/v1/batches/batch_1/cancel", "batches", Billing::Free),
+            ("POST", "/v1/chat/completions/chatcmpl-1", "chat", Billing::Free),
         ] {
             assert_eq!(endpoint(method, path), Endpoint { name, billing }, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_not_free_for_a_segment_that_only_looks_like_a_free_one() {
+        for path in [
+            "/models/some-model/v1/completions",
+            "/files/images/generations",
+            "/v1/chat/%63ompletions",
+            "/v1/chat/completions/.",
+            "/v1/complete",
+            "/v1/generate/cancel",
+            "/publishers/openai/models/x:generateContent",
+        ] {
+            assert_eq!(endpoint("POST", path).billing, Billing::Unknown, "{path}");
         }
     }
 
