@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use super::{
     body::{self, ReadError},
     decode,
-    http::{Session, content_length, media_type, request_host},
+    http::{Session, content_length, media_type, request_host, same_host},
     live::Live,
     problem,
 };
@@ -58,7 +58,9 @@ pub(crate) async fn admit(
 ) -> Result<Ready, Refusal> {
     let target = &session.target;
     match request_host(&parts.uri, &parts.headers) {
-        Ok(Some(host)) if host.eq_ignore_ascii_case(&target.host) || !target.tls => {}
+        Ok(Some(host)) if same_host(host, &target.host) => {}
+        // In the clear and without a name there is nothing to agree with.
+        Ok(_) if !target.tls && !target.named => {}
         Ok(host) => return Err(Refusal::request(problem::misdirected(&target.host, host.unwrap_or("no host")))),
         Err(other) => return Err(Refusal::request(problem::misdirected(&target.host, &other))),
     }

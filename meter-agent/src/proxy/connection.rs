@@ -16,7 +16,7 @@ use super::{
     stream::{AgentStream, unsent_bytes},
     tunnel, upstream,
 };
-use crate::usage::hosts::HostMatch;
+use crate::usage::hosts::{HostMatch, HostTable};
 
 /// A client that speaks first has sent its first bytes by then: on loopback they come with the handshake.
 const SILENCE: Duration = Duration::from_millis(3);
@@ -34,6 +34,8 @@ pub(crate) struct Target {
     pub(crate) host: String,
     pub(crate) matched: HostMatch,
     pub(crate) tls: bool,
+    /// The agent said the name, and every request must say the same.
+    pub(crate) named: bool,
 }
 
 pub(crate) async fn serve(tcp: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::Result<()> {
@@ -136,23 +138,23 @@ async fn spoke(
     dialled: Option<TcpStream>,
     shared: &Arc<Shared>,
 ) -> io::Result<()> {
-    let port = peer.destination.port();
-    // Without a name, the address is all there is: an entry of the config may name that.
-    let address = || Some(peer.destination.ip().to_canonical().to_string());
-    let (host, speaks) = match sniffed {
-        Sniffed::Tls { sni: Some(name) } => (Some(name), Speaks::Tls { named: true }),
-        Sniffed::Tls { sni: None } => (address(), Speaks::Tls { named: false }),
+    let (name, speaks) = match sniffed {
+        Sniffed::Tls { sni } => {
+            let named = sni.is_some();
+            (sni.map(|name| name.trim_end_matches('.').to_owned()), Speaks::Tls { named })
+        }
         Sniffed::Http1 { host } => (host.map(|h| http::without_port(&h).to_owned()), Speaks::Http { http2: false }),
-        Sniffed::Http2 => (address(), Speaks::Http { http2: true }),
-        Sniffed::More | Sniffed::Other => (None, Speaks::Http { http2: false }),
+        Sniffed::Http2 => (None, Speaks::Http { http2: true }),
+        Sniffed::More | Sniffed::Other => return tunnel::start(agent, dialled, &peer).await,
     };
-    let matched = host.as_deref().and_then(|h| shared.hosts.find(h, port));
-    let (Some(host), Some(matched)) = (host, matched) else {
+    let Some(matched) = metered_as(&shared.hosts, name.as_deref(), peer.destination) else {
         return tunnel::start(agent, dialled, &peer).await;
     };
     let connection = agent.connection().clone();
     let socket = agent.socket()?;
-    let target = Target { peer, host, matched, tls: matches!(speaks, Speaks::Tls { .. }) };
+    let named = name.is_some();
+    let host = name.unwrap_or_else(|| peer.destination.ip().to_canonical().to_string());
+    let target = Target { peer, host, matched, tls: matches!(speaks, Speaks::Tls { .. }), named };
     tokio::select! {
         () = connection.resetting() => {}
         () = metered(agent, speaks, target, shared) => {}
@@ -162,6 +164,15 @@ async fn spoke(
         let _ = socket.set_linger(Some(Duration::ZERO));
     }
     Ok(())
+}
+
+/// The entry that a connection falls under: by the name that the agent says, or, whatever it says, by the address that
+/// it dialled. An entry for an address is no entry for a name only because somebody says one.
+fn metered_as(hosts: &HostTable, name: Option<&str>, destination: SocketAddr) -> Option<HostMatch> {
+    let (address, port) = (destination.ip().to_canonical(), destination.port());
+    name.and_then(|name| hosts.find(name, port))
+        .or_else(|| hosts.find(&address.to_string(), port))
+        .or_else(|| address.is_loopback().then(|| hosts.find("localhost", port)).flatten())
 }
 
 /// Waits until the agent's kernel has everything that was written: a reset before that would take it back.
@@ -204,5 +215,26 @@ async fn metered(agent: AgentStream, speaks: Speaks, target: Target, shared: &Ar
                 "TLS handshake with the agent failed; a program that trusts only its own roots can't be metered");
         }
         Err(_) => debug!(host = %target.host, "TLS handshake with the agent took too long"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::hosts::HostEntry;
+
+    #[test]
+    fn an_entry_for_an_address_holds_whatever_name_is_said() {
+        let entry = |name: &str| HostEntry { name: name.to_owned(), dialect: "openai".to_owned() };
+        let hosts = HostTable::new(&[entry("10.0.0.7"), entry("localhost:11434")]).unwrap();
+        let found = |name, destination: &str| {
+            metered_as(&hosts, name, destination.parse().unwrap()).map(|found| found.entry.to_string())
+        };
+        assert_eq!(found(Some("x.example"), "10.0.0.7:80").as_deref(), Some("10.0.0.7"));
+        assert_eq!(found(None, "[::ffff:10.0.0.7]:80").as_deref(), Some("10.0.0.7"));
+        assert_eq!(found(Some("127.0.0.1"), "127.0.0.1:11434").as_deref(), Some("localhost:11434"));
+        assert_eq!(found(Some("api.openai.com"), "192.0.2.1:443").as_deref(), Some("api.openai.com"));
+        assert_eq!(found(Some("x.example"), "127.0.0.1:80"), None);
+        assert_eq!(found(Some("x.example"), "192.0.2.1:443"), None);
     }
 }

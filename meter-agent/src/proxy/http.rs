@@ -101,7 +101,7 @@ pub(crate) fn request_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<O
         return Err(String::from_utf8_lossy(second.as_bytes()).into_owned());
     }
     match (authority, host) {
-        (Some(a), Some(h)) if !without_port(a).eq_ignore_ascii_case(without_port(h)) => Err(h.to_owned()),
+        (Some(a), Some(h)) if !same_host(without_port(a), without_port(h)) => Err(h.to_owned()),
         (Some(a), _) => Ok(Some(without_port(a))),
         (None, host) => Ok(host.map(without_port)),
     }
@@ -114,6 +114,12 @@ pub(crate) fn without_port(authority: &str) -> &str {
         return rest.split(']').next().unwrap_or(rest);
     }
     authority.split(':').next().unwrap_or(authority)
+}
+
+/// Whether two names are one host's: in any case, with or without the dot of a full name.
+pub(crate) fn same_host(a: &str, b: &str) -> bool {
+    let trimmed = |name| str::strip_suffix(name, ".").unwrap_or(name);
+    trimmed(a).eq_ignore_ascii_case(trimmed(b))
 }
 
 /// Headers that speak of one connection, not of the message (RFC 9110, section 7.6.1), those named by `Connection`
@@ -163,6 +169,7 @@ mod tests {
         assert_eq!(request_host(&path, &headers), Ok(Some("api.anthropic.com")));
         headers.append(header::HOST, HeaderValue::from_static("api.openai.com"));
         assert!(request_host(&path, &headers).is_err(), "two Host headers");
+        assert!(same_host("api.openai.com.", "API.openai.com") && !same_host("api.openai.com", "openai.com"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod connection;
 mod connections;
 mod decode;
 mod forward;
+mod hello;
 mod http;
 mod identity;
 mod listener;

@@ -1,8 +1,14 @@
 //! What does a connection speak? Decided from its first bytes, without taking them. Pure.
 //!
-//! Biased towards the tunnel: what is not surely TLS or HTTP/1 is passed on as it is.
+//! Biased towards the tunnel: what is not surely TLS or HTTP/1 is passed on as it is. What surely is one of them but
+//! odd (a hello that rustls would not take, a head beyond every bound) still names its host, so that no oddity
+//! makes a tunnel of a metered connection: its handshake or its request then fails.
+
+use std::net::IpAddr;
 
 use rustls::server::Acceptor;
+
+use super::hello;
 
 /// A ClientHello with post-quantum shares and many extensions is about 2 KiB; a record may carry 16 KiB, and
 /// the message may span several. What is longer is not a hello of any client known.
@@ -35,6 +41,10 @@ pub(crate) fn sniff(bytes: &[u8]) -> Sniffed {
         // A TLS record of type handshake.
         Some(0x16) => sniff_tls(bytes),
         Some(b) if b.is_ascii_uppercase() => sniff_http(bytes),
+        // Empty lines before a request are passed over (RFC 9112, section 2.2).
+        Some(b'\r' | b'\n') if bytes.len() < HEAD_MAX => {
+            sniff(bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).map_or(&[], |start| &bytes[start..]))
+        }
         Some(_) => Sniffed::Other,
     }
 }
@@ -43,24 +53,30 @@ fn sniff_tls(bytes: &[u8]) -> Sniffed {
     if bytes.len() >= 2 && bytes[1] != 3 {
         return Sniffed::Other;
     }
+    let odd = || match hello::server_name(bytes) {
+        Some(name) => Sniffed::Tls { sni: Some(name) },
+        None => Sniffed::Other,
+    };
     let mut acceptor = Acceptor::default();
     let mut unread = bytes;
     while !unread.is_empty() {
         match acceptor.read_tls(&mut unread) {
             Ok(0) => break,
             Ok(_) => {}
-            Err(_) => return Sniffed::Other,
+            Err(_) => return odd(),
         }
         match acceptor.accept() {
             Ok(Some(accepted)) => {
                 let sni = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
-                return Sniffed::Tls { sni };
+                // An address is no server name (RFC 6066, section 3): as good as none.
+                let odd = || hello::server_name(bytes).filter(|name| name.parse::<IpAddr>().is_err());
+                return Sniffed::Tls { sni: sni.or_else(odd) };
             }
             Ok(None) => {}
-            Err(_) => return Sniffed::Other,
+            Err(_) => return odd(),
         }
     }
-    if bytes.len() >= HELLO_MAX { Sniffed::Other } else { Sniffed::More }
+    if bytes.len() >= HELLO_MAX { odd() } else { Sniffed::More }
 }
 
 fn sniff_http(bytes: &[u8]) -> Sniffed {
@@ -85,8 +101,28 @@ fn sniff_http(bytes: &[u8]) -> Sniffed {
             Sniffed::Http1 { host: host.map(|h| String::from_utf8_lossy(h.value).trim().to_ascii_lowercase()) }
         }
         Ok(httparse::Status::Partial) if bytes.len() < HEAD_MAX => Sniffed::More,
-        Ok(httparse::Status::Partial) | Err(_) => Sniffed::Other,
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            Sniffed::Http1 { host: host_line(bytes) }
+        }
+        // Some servers mind less than this parser.
+        Err(_) if has_request_line(bytes) => Sniffed::Http1 { host: host_line(bytes) },
+        Err(_) => Sniffed::Other,
     }
+}
+
+fn has_request_line(bytes: &[u8]) -> bool {
+    let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii_end();
+    [&b" HTTP/1.1"[..], b" HTTP/1.0"].iter().any(|version| line.ends_with(version))
+}
+
+/// The host of a head that can't be parsed.
+fn host_line(bytes: &[u8]) -> Option<String> {
+    let mut lines = bytes.split(|b| *b == b'\n').skip(1);
+    let value = lines.find_map(|line| {
+        let at = line.iter().position(|b| *b == b':')?;
+        line[..at].eq_ignore_ascii_case(b"host").then(|| &line[at + 1..])
+    })?;
+    Some(String::from_utf8_lossy(value).trim().to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -125,6 +161,27 @@ mod tests {
             assert_eq!(sniff(&bytes[..end]), Sniffed::More, "{end}");
         }
         assert_eq!(sniff(bytes), Sniffed::Http1 { host: Some("localhost:11434".to_owned()) });
+    }
+
+    #[test]
+    fn a_hello_that_rustls_would_not_take_still_names_its_host() {
+        let mut bytes = hello("api.openai.com");
+        // No DNS name, for rustls.
+        let name = bytes.windows(14).position(|w| w == b"api.openai.com").unwrap();
+        bytes[name] = b'_';
+        bytes[name + 3] = b'.';
+        bytes[name + 4] = b'.';
+        assert_eq!(sniff(&bytes), Sniffed::Tls { sni: Some("_pi..penai.com".to_owned()) });
+    }
+
+    #[test]
+    fn an_odd_head_still_names_its_host() {
+        let many = format!("POST / HTTP/1.1\r\n{}host: LLM.internal\r\n\r\n", "x: y\r\n".repeat(200));
+        let long = format!("POST / HTTP/1.1\r\nHost: llm.internal\r\nx: {}", "y".repeat(HEAD_MAX));
+        let bad = "\r\nPOST / HTTP/1.1\r\nx y: z\r\nhost:llm.internal\r\n\r\n".to_owned();
+        for head in [many, long, bad] {
+            assert_eq!(sniff(head.as_bytes()), Sniffed::Http1 { host: Some("llm.internal".to_owned()) });
+        }
     }
 
     #[test]

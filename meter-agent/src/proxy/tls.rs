@@ -34,7 +34,8 @@ impl fmt::Debug for Minted {
 
 impl ResolvesServerCert for Minted {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name().map(str::to_ascii_lowercase).or_else(|| self.unnamed.clone())?;
+        let named = hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+        let name = named.or_else(|| self.unnamed.clone())?;
         self.authority
             .certified_key(&name)
             .inspect_err(|error| warn!(%name, %error, "no certificate for a metered host"))
