@@ -2,9 +2,15 @@
 //!
 //! The kernel names the process that connected (`SO_PEERCRED`). A process id can be given to another process
 //! later, so its start time is remembered and asked again whenever the id is used: refuse rather than take one
-//! process for another.
+//! process for another. That the id meant the same process from the connect to the first look, a handle on the process
+//! proves (`SO_PEERPIDFD`): an agent can keep the server busy until another process has its id.
 
-use std::fs;
+use std::{
+    fs, io,
+    mem::size_of_val,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    ptr,
+};
 
 use tokio::net::UnixStream;
 
@@ -24,7 +30,10 @@ impl Peer {
     pub fn of(stream: &UnixStream) -> Option<Self> {
         let cred = stream.peer_cred().ok()?;
         let pid = u32::try_from(cred.pid()?).ok().filter(|pid| *pid != 0)?;
-        Some(Self { pid, uid: cred.uid(), start_ticks: start_ticks(pid)? })
+        let handle = handle(stream).ok()?;
+        let peer = Self { pid, uid: cred.uid(), start_ticks: start_ticks(pid)? };
+        // Not reaped even now, so nobody else has had its id.
+        handle.is_none_or(|handle| is_there(&handle)).then_some(peer)
     }
 
     /// Runs `look` at the process and returns its result only if the id meant the same process throughout.
@@ -38,6 +47,35 @@ impl Peer {
             "the process that asked has ended; ask from one that waits for the answer",
         ))
     }
+}
+
+/// A handle on the process that connected; `None` before Linux 6.5, which has none to give.
+fn handle(stream: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let mut fd: libc::c_int = -1;
+    let mut length = libc::socklen_t::try_from(size_of_val(&fd)).unwrap_or(0);
+    // SAFETY: the kernel writes at most `length` bytes into `fd`, and the length back.
+    let result = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERPIDFD,
+            (&raw mut fd).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        // SAFETY: the kernel has just made this descriptor for us.
+        return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::ENOPROTOOPT) { Ok(None) } else { Err(error) }
+}
+
+/// Whether the process is alive or at least not reaped.
+fn is_there(process: &OwnedFd) -> bool {
+    let no_info = ptr::null_mut::<libc::siginfo_t>();
+    // SAFETY: signal 0 only asks; no pointer is followed.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), 0, no_info, 0) == 0 }
 }
 
 /// Field 22 of `/proc/PID/stat`. The second, the name, can hold anything, so counting starts after its last `)`.
@@ -56,6 +94,22 @@ mod tests {
         let peer = Peer::of(&ours).unwrap();
         assert_eq!(peer.pid, std::process::id());
         assert_eq!(peer.with(|pid| pid).unwrap(), std::process::id());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_connected_and_was_reaped_is_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        // The child connects, keeps the connection in a child of its own, and ends.
+        let script = "import os,socket,sys,time\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n\
+            os.fork() and os._exit(0)\ns.recv(1)";
+        let mut child = std::process::Command::new("python3").args(["-c", script]).arg(&path).spawn().unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let handle = handle(&stream).unwrap().expect("this kernel has SO_PEERPIDFD");
+        child.wait().unwrap();
+        assert!(!is_there(&handle));
+        assert_eq!(Peer::of(&stream), None);
     }
 
     #[test]
