@@ -6,7 +6,7 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 
 use super::{
     HoldRecord, LedgerError, Op, Resolves, Row, Store,
-    schema::{INSERT_HOLD, INSERT_ROW, UPDATE_TOTALS, UPSERT_PROCESS},
+    schema::{GROW_HOLD, INSERT_HOLD, INSERT_ROW, UPDATE_TOTALS, UPSERT_PROCESS},
     text,
 };
 use crate::{
@@ -99,14 +99,17 @@ impl<'a> Batch<'a> {
             Op::Hold { line, hold } => {
                 for &at in line {
                     let totals = self.accounts.entry(at).or_default();
-                    totals.held += hold.amount.get();
+                    totals.held = totals.held.saturating_add(hold.amount.get());
                     totals.smallest_hold = Some(totals.smallest_hold.map_or(hold.amount, |s| s.min(hold.amount)));
                 }
                 if self.passing.contains(&hold.id) { Ok(()) } else { insert_hold(tx, hold) }
             }
             Op::Grow { line, hold, more } => {
-                line.iter().for_each(|&at| self.accounts.entry(at).or_default().held += more.get());
-                run("UPDATE holds SET amount = amount + ?2 WHERE id = ?1", params![hold.0.as_bytes(), more.get()])
+                for &at in line {
+                    let totals = self.accounts.entry(at).or_default();
+                    totals.held = totals.held.saturating_add(more.get());
+                }
+                run(GROW_HOLD, params![hold.0.as_bytes(), more.get()])
             }
             Op::Row { line, row, resolves } => self.row(tx, line, row, *resolves),
             Op::Barrier => Ok(()),
@@ -137,15 +140,15 @@ impl<'a> Batch<'a> {
         }
         for &at in line {
             let totals = self.accounts.entry(at).or_default();
-            totals.spent += row.cost_usd.get();
-            totals.held -= resolves.map_or(0, |r| r.amount.get());
+            totals.spent = totals.spent.saturating_add(row.cost_usd.get());
+            totals.held = totals.held.saturating_sub(resolves.map_or(0, |r| r.amount.get()));
             totals.exchanges += row.exchanges();
             totals.refusals += row.refusals();
         }
         let account = line.first().copied().unwrap_or(AccountId::HOST);
         if row.exchanges() > 0 || row.cost_usd.is_positive() {
             let (spent, exchanges) = self.processes.entry((account, &row.process)).or_default();
-            *spent += row.cost_usd.get();
+            *spent = spent.saturating_add(row.cost_usd.get());
             *exchanges += row.exchanges();
         }
         let agent = line.iter().rev().nth(1).copied().unwrap_or(AccountId::HOST);

@@ -124,14 +124,18 @@ pub(super) const INSERT_ROW: &str = "INSERT INTO rows (id, resolves, account, ag
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, \
     ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40)";
 
-pub(super) const UPDATE_TOTALS: &str = "UPDATE accounts SET spent = spent + ?2, held = held + ?3, \
-    exchanges = exchanges + ?4, refusals = refusals + ?5, \
+// Sums end at the largest amount. SQLite would go on in floating point, which the tables refuse to store: a batch with
+// one absurd amount could then never be written, nor anything after it.
+pub(super) const GROW_HOLD: &str = "UPDATE holds SET amount = min(amount + ?2, 9223372036854775807) WHERE id = ?1";
+
+pub(super) const UPDATE_TOTALS: &str = "UPDATE accounts SET spent = min(spent + ?2, 9223372036854775807), \
+    held = max(0, min(held + ?3, 9223372036854775807)), exchanges = exchanges + ?4, refusals = refusals + ?5, \
     smallest_hold = CASE WHEN ?6 THEN ?7 WHEN ?7 IS NULL THEN smallest_hold \
     ELSE min(?7, coalesce(smallest_hold, ?7)) END WHERE id = ?1";
 
 pub(super) const UPSERT_PROCESS: &str = "INSERT INTO processes (account, pid, start_ticks, exe, spent, exchanges) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET \
-    spent = spent + excluded.spent, exchanges = exchanges + excluded.exchanges";
+    spent = min(spent + excluded.spent, 9223372036854775807), exchanges = exchanges + excluded.exchanges";
 
 /// Columns of a row as the reader takes them, `accounts.path` first.
 pub(super) const ROW_COLUMNS: &str = "a.path, r.seq, r.id, r.time, r.pid, r.start_ticks, r.exe, r.provider, \

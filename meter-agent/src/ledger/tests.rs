@@ -162,6 +162,27 @@ fn a_grown_hold_is_kept_at_its_size() {
 }
 
 #[test]
+fn an_absurd_amount_does_not_keep_what_follows_from_being_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let absurd = hold(i64::MAX);
+    for op in [
+        plain(TASK, row("a/t", i64::MAX)),
+        plain(TASK, row("a/t", 5)),
+        begin(&absurd),
+        begin(&hold(7)),
+        Op::Grow { line: line(TASK), hold: absurd.id, more: Pico::new(7) },
+        resolve(&absurd, i64::MAX),
+    ] {
+        assert!(store.commit(&[op].iter()).unwrap().is_empty());
+    }
+    let both = [plain(TASK, row("a/t", i64::MAX)), plain(TASK, row("a/t", i64::MAX))];
+    assert!(store.commit(&both.iter()).unwrap().is_empty());
+    drop(store);
+    assert_eq!(totals(dir.path(), "a/t").spent, Pico::MAX);
+}
+
+#[test]
 fn rows_are_found_by_account_and_below_the_oldest_first() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = store(dir.path());
