@@ -11,11 +11,7 @@ use super::{
     print_json, source,
     table::{Align, Table, process, usd},
 };
-use crate::{
-    config::Config,
-    ids::AccountPath,
-    ledger::{Row, RowFilter},
-};
+use crate::{config::Config, ids::AccountPath, ledger::Row};
 
 /// Rows of a screen or two; JSON is for programs, which get all of them.
 const SHOWN_DEFAULT: usize = 50;
@@ -39,13 +35,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let account = args.account()?;
-    let reader = source::ledger(config)?;
-    if let Some(account) = &account {
-        let known: Vec<AccountPath> = reader.accounts()?.into_iter().map(|totals| totals.path).collect();
-        source::require(account, known.iter())?;
-    }
     let limit = args.limit.unwrap_or(if args.json { usize::MAX } else { SHOWN_DEFAULT });
-    let rows = reader.rows(&RowFilter { account, limit })?;
+    let rows = source::rows(config, account, limit)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
         rows.iter().try_for_each(|row| print_json(&mut out, row))?;

@@ -10,7 +10,7 @@ use crate::{
         wire::{Answer, Request},
     },
     ids::AccountPath,
-    ledger::{LedgerError, Reader},
+    ledger::{LedgerError, Reader, Row, RowFilter},
 };
 
 /// Every account, the host first.
@@ -36,11 +36,27 @@ pub(super) fn account(config: &Config, account: &AccountPath) -> anyhow::Result<
     }
 }
 
-/// The ledger, with everything in it that a running daemon had in hand.
-pub(super) fn ledger(config: &Config) -> anyhow::Result<Reader> {
-    match ask(config, Request::Flush)? {
-        Some(Answer::Flushed) | None => Ok(Reader::open(&config.data_dir)?),
-        Some(_) => Err(ClientError::Mismatch.into()),
+/// The ledger's last rows, with everything that a running daemon had in hand. Whoever may not read the ledger's
+/// file gets them from the daemon.
+pub(super) fn rows(config: &Config, account: Option<AccountPath>, limit: usize) -> anyhow::Result<Vec<Row>> {
+    let daemon = match ask(config, Request::Flush)? {
+        Some(Answer::Flushed) => true,
+        None => false,
+        Some(_) => return Err(ClientError::Mismatch.into()),
+    };
+    match Reader::open(&config.data_dir) {
+        Ok(reader) => {
+            if let Some(account) = &account {
+                let known: Vec<AccountPath> = reader.accounts()?.into_iter().map(|totals| totals.path).collect();
+                require(account, known.iter())?;
+            }
+            Ok(reader.rows(&RowFilter { account, limit })?)
+        }
+        Err(LedgerError::Access { .. }) if daemon => match ask(config, Request::Rows { account, limit })? {
+            Some(Answer::Rows { rows }) => Ok(rows),
+            Some(_) | None => Err(ClientError::Mismatch.into()),
+        },
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -65,6 +65,7 @@ impl Client {
             | Answer::Balance { .. }
             | Answer::Funded { .. }
             | Answer::Flushed
+            | Answer::Rows { .. }
             | Answer::Summary(_)) => Ok(answer),
         }
     }

@@ -11,14 +11,14 @@ use super::{
     refusals::Refusals,
     registry::{OpenError, Registry},
     report::{AccountReport, KernelReport},
-    wire::{Answer, Call, Fault, FaultKind, Opened, Pong, Request, Summary, VERSION},
+    wire::{Answer, Call, Fault, FaultKind, Opened, Pong, ROWS_MAX, Request, Summary, VERSION},
 };
 use crate::{
     cashier::{AccountStatus, Cashier},
     clock,
     ids::AccountPath,
     kernel::Kernel,
-    ledger::Reader,
+    ledger::{Reader, RowFilter},
     money::Pico,
 };
 
@@ -61,6 +61,7 @@ impl Service {
             Request::Status => Ok(Answer::Status { accounts: self.reports(self.cashier.status())? }),
             Request::Balance { account } => self.balance(&account),
             Request::Fund { account, amount_usd } => self.fund(peer, account, amount_usd),
+            Request::Rows { account, limit } => self.rows(account, limit, runtime),
             Request::Flush => {
                 self.flush(runtime);
                 Ok(Answer::Flushed)
@@ -86,6 +87,13 @@ impl Service {
         })?;
         tracing::info!(%account, pid = peer.pid, uid = peer.uid, "task opened");
         Ok(Opened { account, bundle: opened.bundle, cgroup: opened.cgroup })
+    }
+
+    fn rows(&self, account: Option<AccountPath>, limit: usize, runtime: &Handle) -> Result<Answer, Fault> {
+        self.flush(runtime);
+        let reader = Reader::open(&self.data_dir).map_err(|e| failed(&e))?;
+        let rows = reader.rows(&RowFilter { account, limit: limit.min(ROWS_MAX) }).map_err(|e| failed(&e))?;
+        Ok(Answer::Rows { rows })
     }
 
     fn balance(&self, account: &AccountPath) -> Result<Answer, Fault> {

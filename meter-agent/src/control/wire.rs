@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{cashier::Budget, control::report::AccountReport, ids::AccountPath, money::Pico};
+use crate::{cashier::Budget, control::report::AccountReport, ids::AccountPath, ledger::Row, money::Pico};
 
 /// Raised with every change of a meaning or a shape in this file.
 pub const VERSION: u32 = 1;
@@ -15,6 +15,9 @@ pub const VERSION: u32 = 1;
 pub const REQUEST_BYTES_MAX: u64 = 3 << 20;
 /// The longest answer: a status of every slot with some processes each.
 pub const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// Rows of one answer, at a few hundred bytes each.
+pub const ROWS_MAX: usize = 20_000;
 
 /// A request with the version that its sender speaks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +52,8 @@ pub enum Request {
     Fund { account: AccountPath, amount_usd: Pico },
     /// Answers once everything posted so far can be read in the ledger.
     Flush,
+    /// The last rows of the ledger, for a caller who may not read its file; at most [`ROWS_MAX`].
+    Rows { account: Option<AccountPath>, limit: usize },
     /// What an account came to, once its exchanges are settled.
     Summary { account: AccountPath },
 }
@@ -58,10 +63,21 @@ pub enum Request {
 pub enum Answer {
     Pong(Pong),
     Opened(Opened),
-    Status { accounts: Vec<AccountReport> },
-    Balance { account: AccountReport },
-    Funded { account: AccountPath, remaining_usd: Pico },
+    Status {
+        accounts: Vec<AccountReport>,
+    },
+    Balance {
+        account: AccountReport,
+    },
+    Funded {
+        account: AccountPath,
+        remaining_usd: Pico,
+    },
     Flushed,
+    /// The oldest first.
+    Rows {
+        rows: Vec<Row>,
+    },
     Summary(Summary),
     Error(Fault),
 }

@@ -61,6 +61,10 @@ fn bpffs() -> Result<String, Fault> {
 
 /// Loads each program and attaches it to a cgroup made for this and removed again, beside whatever is installed.
 fn programs() -> Vec<Check> {
+    if let Err(fault) = root() {
+        // The kernel would answer with a permission error that reads like a missing feature.
+        return vec![Check { name: "kernel programs", outcome: Err(fault) }];
+    }
     let loaded = match load::load(false) {
         Ok((_, programs)) => programs,
         Err(error) => return vec![Check { name: "kernel programs", outcome: Err(fault(&error)) }],

@@ -11,7 +11,7 @@ mod round;
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::{
     catalogue::{NoPrice, Selector},
@@ -62,7 +62,7 @@ impl Quote {
 }
 
 /// Where a charge comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PriceKind {
     /// The catalogue knows the model.

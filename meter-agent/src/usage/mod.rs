@@ -18,7 +18,7 @@ mod read;
 mod sse;
 pub mod strip;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::money::Pico;
 
@@ -62,7 +62,7 @@ fn is_plain(path: &str) -> bool {
 ///
 /// `input_tokens` is the sum of `input_uncached`, `cache_read` and the cache writes; `input_audio` and
 /// `input_image` are parts of it. `output_tokens` includes `reasoning_tokens`, `output_audio` and `output_image`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub input_tokens: u64,
     pub input_uncached: u64,
@@ -101,7 +101,7 @@ impl Usage {
 }
 
 /// How far a usage is to be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Quality {
     /// The provider's own final numbers, or nothing was billable.
