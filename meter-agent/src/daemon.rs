@@ -54,6 +54,8 @@ use ticker::Ticker;
 const HEARTBEAT_MS: u64 = 500;
 /// How soon an empty cgroup is removed.
 const REAP_MS: u64 = 500;
+/// A connection that was not accepted for this long never will be: its record goes, so that such cannot fill the map.
+const FLOW_AGE: Duration = Duration::from_mins(1);
 /// A daemon that was started for a task waits this long for it before it ends again.
 const FIRST_TASK_WAIT: Duration = Duration::from_secs(10);
 /// The control socket needs one thread for its lines; what blocks is done elsewhere.
@@ -115,13 +117,23 @@ pub struct Bound {
     lock: Lock,
 }
 
-/// Opens everything. After an error nothing is attached that was not attached before.
+/// Opens everything. After an error nothing is attached that was not attached before, and `run_dir` is as it was.
 pub fn bind(options: Options) -> Result<Bound, DaemonError> {
     if !users::is_root() {
         return Err(DaemonError::NotRoot);
     }
+    let run_dir = options.config.run_dir.clone();
+    let made = make_dir(&run_dir, 0o755)?;
+    open(options).inspect_err(|_| {
+        if made {
+            // One that is not empty is in use by somebody else.
+            let _ = fs::remove_dir(&run_dir);
+        }
+    })
+}
+
+fn open(options: Options) -> Result<Bound, DaemonError> {
     let config = &options.config;
-    make_dir(&config.run_dir, 0o755)?;
     let lock = Lock::take(&config.lock_file())?;
     let hosts = Arc::new(HostTable::new(&config.hosts)?);
     let upstream_ca = upstream_roots(config.upstream_ca_file.as_deref())?;
@@ -202,6 +214,8 @@ impl Bound {
         let service = Arc::clone(&self.service);
         let refusals = Ticker::start("refusals", Duration::from_millis(FLUSH_MS), move || service.write_refusals())?;
         let reaper = self.start_reaper(shutdown.clone())?;
+        let kernel = Arc::clone(&self.kernel.kernel);
+        let sweeper = Ticker::start("flow-sweeper", FLOW_AGE, move || sweep_flows(&kernel))?;
 
         let entered = handle.enter();
         tasks::spawn("kernel-events", read_events(self.events.into_stream()?, Arc::clone(&self.service)));
@@ -227,7 +241,7 @@ impl Bound {
         // An error is a panic in there, which has been logged; the ledger must be closed all the same.
         let _ = handle.block_on(control);
         let _ = fs::remove_file(self.options.config.socket());
-        drop((reaper, refusals));
+        drop((reaper, refusals, sweeper));
         handle.block_on(self.cashier.close());
         drop(heartbeat);
         if self.options.until_idle && self.registry.is_empty() {
@@ -276,6 +290,14 @@ async fn read_events(mut events: EventStream, service: Arc<Service>) {
     }
 }
 
+fn sweep_flows(kernel: &Kernel) {
+    match kernel.sweep_flows(FLOW_AGE) {
+        Ok(0) => {}
+        Ok(count) => tracing::warn!(count, "connections of agents were never accepted; their records are removed"),
+        Err(error) => tracing::error!(%error, "records of connections can't be swept; connects are refused when full"),
+    }
+}
+
 fn on_signals(registry: Arc<Registry>, shutdown: CancellationToken) -> io::Result<impl Future<Output = ()>> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
@@ -297,14 +319,15 @@ fn upstream_roots(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, D
     if roots.is_empty() { Err(fault("holds no certificate".to_owned())) } else { Ok(roots) }
 }
 
-/// Makes the directory with this mode; one that is there keeps its own.
-fn make_dir(path: &Path, mode: u32) -> Result<(), DaemonError> {
-    let make = || -> io::Result<()> {
+/// Makes the directory with this mode, and tells whether it did; one that is there keeps its own.
+fn make_dir(path: &Path, mode: u32) -> Result<bool, DaemonError> {
+    let make = || -> io::Result<bool> {
         if path.is_dir() {
-            return Ok(());
+            return Ok(false);
         }
         fs::create_dir_all(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        Ok(true)
     };
     make().map_err(|source| DaemonError::Directory { path: path.to_owned(), source })
 }

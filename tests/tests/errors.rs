@@ -1,20 +1,44 @@
 //! Every mistake gets one clear sentence with its fix, and leaves nothing attached or half-written.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Output};
+use std::{
+    fs::{self, File},
+    io::Write,
+    net::{Ipv4Addr, TcpListener},
+    os::unix::fs::PermissionsExt,
+    process::Output,
+};
 
-use meter_tests::harness::{Daemon, Lab, LabOptions, Shell, binary, chat::Chat};
+use meter_tests::harness::{Daemon, Lab, LabOptions, Shell, binary, chat::Chat, output};
 
-/// Fails, says each of `parts`, does not show its insides, and left nothing pinned.
+/// Fails, says each of `parts` in one line, and leaves nothing behind.
 #[track_caller]
 fn assert_sentence(lab: &Lab, output: &Output, parts: &[&str]) {
+    assert_says(output, parts);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.lines().count(), 1, "more than a sentence: {said}");
+    assert_nothing_left(lab);
+}
+
+/// Fails, says each of `parts`, and does not show its insides.
+#[track_caller]
+fn assert_says(output: &Output, parts: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "it succeeded: {said}");
     for part in parts {
         assert!(said.contains(part), "`{part}` is missing: {said}");
     }
     assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{said}");
-    let left = Shell::outside(lab.daemon.names()).run("ls /sys/fs/bpf/meter");
-    assert_ne!(left.code, 0, "left pinned: {}", left.stdout);
+}
+
+/// Nothing pinned, no cgroup, and nothing in the run directory.
+#[track_caller]
+fn assert_nothing_left(lab: &Lab) {
+    let mut outside = Shell::outside(lab.daemon.names());
+    let pinned = outside.run("ls /sys/fs/bpf/meter");
+    assert_ne!(pinned.code, 0, "left pinned: {}", pinned.stdout);
+    let cgroups = outside.run("ls -d $(findmnt -n -t cgroup2 -o TARGET | head -1)/meter*");
+    assert_ne!(cgroups.code, 0, "left cgroups: {}", cgroups.stdout);
+    assert!(!lab.daemon.run_dir().exists(), "left a run directory");
 }
 
 fn lab() -> Lab {
@@ -29,7 +53,8 @@ fn a_bad_config_tells_all_mistakes_with_file_and_line() {
         .unwrap();
     let output = lab.daemon.output("daemon", &[]);
     let file = path.display().to_string();
-    assert_sentence(&lab, &output, &[&file, "data_dirr", ":1", "ten", ":3", "9000001", ":5"]);
+    assert_says(&output, &[&file, "data_dirr", ":1", "ten", ":3", "9000001", ":5"]);
+    assert_nothing_left(&lab);
     // A run's own failure is 125, and its command was not run.
     let output = lab.daemon.output("run", &["--agent", "a", "--", "touch", "/tmp/meter-must-not-exist"]);
     assert_eq!(output.status.code(), Some(125));
@@ -65,7 +90,7 @@ fn without_root_it_says_so() {
         .arg("daemon")
         .arg("--config")
         .arg(config);
-    assert_sentence(&lab, &command.output().unwrap(), &["root"]);
+    assert_sentence(&lab, &output(&mut command), &["root"]);
 }
 
 #[test]
@@ -74,7 +99,47 @@ fn without_cgroup_v2_it_says_so() {
     let mut command = std::process::Command::new("unshare");
     let script = "umount -a -t cgroup2 && exec \"$0\" daemon --config \"$1\"";
     command.args(["--mount", "bash", "-c", script]).arg(binary("meter")).arg(lab.daemon.config_file());
-    assert_sentence(&lab, &command.output().unwrap(), &["cgroup", "mount"]);
+    assert_sentence(&lab, &output(&mut command), &["cgroup", "mount"]);
+}
+
+#[test]
+fn on_an_old_kernel_it_says_so() {
+    let lab = lab();
+    // The personality by which programs for Linux 2.6 are shown one.
+    let mut command = std::process::Command::new("setarch");
+    command.arg("--uname-2.6").arg(binary("meter")).arg("daemon").arg("--config").arg(lab.daemon.config_file());
+    assert_sentence(&lab, &output(&mut command), &["this kernel is 2.6", "6.1"]);
+}
+
+#[test]
+fn a_busy_port_is_named_with_the_fix() {
+    let lab = lab();
+    let (port, taken) = (700..1000)
+        .find_map(|port| Some((port, TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?)))
+        .expect("a free port below 1024");
+    let mut config = File::options().append(true).open(lab.daemon.config_file()).unwrap();
+    // The others are opened before it is found to be taken.
+    writeln!(config, "listen_ports = [1001, 1002, 1003, {port}]").unwrap();
+    let output = lab.daemon.output("daemon", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_sentence(&lab, &output, &[&format!("port {port} "), "127.0.0.1", "stop it", "listen_ports"]);
+    let ledger = database(&lab.daemon);
+    for entry in fs::read_dir(lab.daemon.data_dir()).unwrap() {
+        let path = entry.unwrap().path();
+        // What SQLite would have to recover from, and what was not renamed into its place.
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(!["-wal", "-journal", ".tmp"].iter().any(|end| name.ends_with(end)), "{name} beside {ledger:?}");
+    }
+    drop(taken);
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_named_before_anything_is_started() {
+    let lab = lab();
+    let output = lab.daemon.output("run", &["--agent", "a", "--", "no-such-command-anywhere"]);
+    assert_eq!(output.status.code(), Some(127));
+    assert_sentence(&lab, &output, &["no-such-command-anywhere"]);
+    assert!(!lab.daemon.data_dir().exists(), "a ledger was made for it");
 }
 
 #[test]

@@ -17,10 +17,11 @@ pub enum LockError {
     Unusable { path: PathBuf, source: io::Error },
 }
 
-/// Held for as long as this lives; the kernel releases it however the process ends.
+/// Held for as long as this lives, and its file there as long; the kernel releases it however the process ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl Lock {
@@ -40,8 +41,18 @@ impl Lock {
             // The daemon that held it may have removed the file; then the lock is on a file that nobody else will open.
             if is_at(&file, path).map_err(unusable)? {
                 file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable)?;
-                return Ok(Self { _file: file });
+                return Ok(Self { file, path: path.to_owned() });
             }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is locked nobody else can hold what is there; what is there may be another one's by now. A file
+        // that stays behind is no lock.
+        if is_at(&self.file, &self.path).unwrap_or(false) {
+            let _ = fs::remove_file(&self.path);
         }
     }
 }
@@ -72,6 +83,7 @@ mod tests {
         let error = Lock::take(&path).unwrap_err();
         assert!(matches!(&error, LockError::Running { pid } if *pid == std::process::id().to_string()), "{error}");
         drop(first);
+        assert!(!path.exists(), "a lock that nobody holds leaves no file");
         Lock::take(&path).unwrap();
     }
 
@@ -81,8 +93,8 @@ mod tests {
         let path = dir.path().join("daemon.lock");
         let first = Lock::take(&path).unwrap();
         fs::remove_file(&path).unwrap();
-        drop(first);
         let _second = Lock::take(&path).unwrap();
+        drop(first);
         assert!(matches!(Lock::take(&path), Err(LockError::Running { .. })));
     }
 }

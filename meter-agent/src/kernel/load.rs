@@ -59,6 +59,7 @@ pub(super) fn attach() -> Result<Attached, KernelError> {
     if !rustix::process::geteuid().is_root() {
         return Err(KernelError::NotRoot);
     }
+    check_version()?;
     let root = cgroup::mount()?;
     mount_bpffs()?;
     let survived = is_installed()?;
@@ -109,7 +110,7 @@ pub(super) fn load(reuse: bool) -> Result<(Ebpf, Vec<Loaded>), KernelError> {
 }
 
 /// `major.minor` of the running kernel.
-pub(super) fn kernel_version() -> (String, Option<(u32, u32)>) {
+fn kernel_version() -> (String, Option<(u32, u32)>) {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     let version = match (numbers.next(), numbers.next()) {
@@ -120,7 +121,16 @@ pub(super) fn kernel_version() -> (String, Option<(u32, u32)>) {
 }
 
 /// Oldest kernel that has every helper and hook used.
-pub(super) const KERNEL_MIN: (u32, u32) = (6, 1);
+const KERNEL_MIN: (u32, u32) = (6, 1);
+
+/// An older kernel is refused before anything is touched. A release that does not say its version is tried.
+pub(super) fn check_version() -> Result<String, KernelError> {
+    let (found, version) = kernel_version();
+    match version {
+        Some(version) if version < KERNEL_MIN => Err(KernelError::OldKernel { found }),
+        Some(_) | None => Ok(found),
+    }
+}
 
 pub(super) fn has_btf() -> bool {
     Path::new(BTF).exists()
@@ -235,14 +245,7 @@ fn map_fd(map: &Map) -> BorrowedFd<'_> {
 
 /// Names the cause where the kernel itself is the reason that it did not take the object.
 fn unsuitable(error: KernelError) -> KernelError {
-    let (found, version) = kernel_version();
-    if version.is_some_and(|version| version < KERNEL_MIN) {
-        KernelError::OldKernel { found }
-    } else if has_btf() {
-        error
-    } else {
-        KernelError::NoBtf
-    }
+    check_version().err().unwrap_or(if has_btf() { error } else { KernelError::NoBtf })
 }
 
 pub(super) fn pin_path(name: &str) -> PathBuf {

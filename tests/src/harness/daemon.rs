@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use super::{Names, Row, binary, pico, wait_for};
+use super::{Names, Row, binary, output, pico, wait_for};
 
 /// Long enough for a debug build on a busy machine to load its kernel programs.
 const START: Duration = Duration::from_secs(30);
@@ -206,7 +206,7 @@ impl Daemon {
 
     /// Runs a subcommand to its end.
     pub fn output(&self, subcommand: &str, arguments: &[&str]) -> Output {
-        self.meter(subcommand).args(arguments).stdin(Stdio::null()).output().expect("meter can be started")
+        output(self.meter(subcommand).args(arguments))
     }
 
     /// Runs a subcommand that must succeed, and returns what it printed.

@@ -30,7 +30,7 @@ pub use self::{
     sdk::{Step, node_script, python_script, steps},
     shell::{Shell, wait_for_state},
     simulator::Simulator,
-    wait::{must_run, wait_for},
+    wait::{must_run, output, wait_for},
 };
 
 use std::path::PathBuf;
