@@ -180,9 +180,9 @@ impl Exchange {
     fn settled(&self, reading: Option<Reading>) -> Reading {
         match (self.opening.billing, self.stage, reading) {
             (Billing::Free, ..) | (_, Stage::Received, _) => unknown(Quality::Exact),
-            (_, Stage::Answered { .. }, Some(reading)) => reading,
+            (_, Stage::Answered { .. }, Some(reading)) if is_plausible(&reading) => reading,
             (_, Stage::Answered { status, .. }, None) if status >= 400 => unknown(Quality::Exact),
-            // It left and nobody can say what it used.
+            // It left and nobody can say what it used, or what was said can't be.
             (_, Stage::Sent | Stage::Answered { .. }, _) => unknown(Quality::Absent),
         }
     }
@@ -232,6 +232,14 @@ pub fn body_end(end: &End) -> BodyEnd {
         | End::RefusedBudget { .. }
         | End::RefusedRequest { .. } => BodyEnd::Cut,
     }
+}
+
+/// No exchange uses that many tokens; an answer that claims it comes from a host that says what it likes.
+const TOKENS_MAX: u64 = 1 << 30;
+
+fn is_plausible(reading: &Reading) -> bool {
+    let fits = |usage: &Usage| usage.input_tokens.max(usage.output_tokens) <= TOKENS_MAX;
+    fits(&reading.usage) && reading.lines.iter().all(|line| fits(&line.usage) && line.web_searches <= TOKENS_MAX)
 }
 
 fn unknown(quality: Quality) -> Reading {
@@ -326,5 +334,16 @@ mod tests {
         };
         let row = exchange.end(&End::AgentGone, Some(reading), &Prices::embedded(), 0);
         assert_eq!(row.cost_usd, HELD);
+    }
+
+    #[test]
+    fn a_usage_that_cannot_be_is_as_good_as_none() {
+        let mut exchange = held(Billing::Tokens);
+        exchange.sent();
+        exchange.answered(200, None, 0);
+        let usage = Usage { output_tokens: u64::MAX, ..Usage::default() };
+        let reading = Reading { usage, ..Reading::nothing() };
+        let row = exchange.end(&End::Complete, Some(reading), &Prices::embedded(), 0);
+        assert_eq!((row.cost_usd, row.usage_quality), (HELD, Quality::Absent));
     }
 }

@@ -63,6 +63,19 @@ impl Pico {
         Self(self.0.saturating_sub(other.0))
     }
 
+    /// For totals that rise for ever and of which only the difference counts: past the largest amount they go on
+    /// from the smallest.
+    #[must_use]
+    pub const fn wrapping_add(self, other: Self) -> Self {
+        Self(self.0.wrapping_add(other.0))
+    }
+
+    /// How far such a total is ahead of another.
+    #[must_use]
+    pub const fn wrapping_sub(self, other: Self) -> Self {
+        Self(self.0.wrapping_sub(other.0))
+    }
+
     /// `self` times a count, or the largest amount.
     #[must_use]
     pub fn saturating_mul(self, count: u64) -> Self {

@@ -83,9 +83,9 @@ pub struct Balance {
     pub remaining: i64,
     /// Pico-dollars ever spent; never falls.
     pub spent: i64,
-    /// Pico-dollars ever set aside; never falls.
+    /// Pico-dollars ever set aside; only rises, and wraps.
     pub hold_granted: i64,
-    /// Pico-dollars of holds ever ended, however they ended; never falls.
+    /// Pico-dollars of holds ever ended, however they ended; only rises, and wraps. Outstanding is the difference.
     pub hold_ended: i64,
     /// Raised each time the slot changes hands; a reference with another one is stale.
     pub generation: u32,

@@ -41,7 +41,7 @@ impl Accounts {
         };
         for &at in &line {
             let account = self.get_mut(at);
-            account.hold_granted = account.hold_granted.saturating_add(grant.amount);
+            account.hold_granted = account.hold_granted.wrapping_add(grant.amount);
             account.holds += 1;
             account.limits.iter_mut().for_each(|limit| limit.note_hold(grant.amount));
         }
@@ -58,7 +58,7 @@ impl Accounts {
         }
         for at in line {
             let account = self.get_mut(at);
-            account.hold_granted = account.hold_granted.saturating_add(more);
+            account.hold_granted = account.hold_granted.wrapping_add(more);
         }
         true
     }
@@ -68,7 +68,7 @@ impl Accounts {
         let mut changes = Changes::new();
         for at in self.line(id) {
             let account = self.get_mut(at);
-            account.hold_ended = account.hold_ended.saturating_add(held);
+            account.hold_ended = account.hold_ended.wrapping_add(held);
             account.holds = account.holds.saturating_sub(1);
             post(&mut account.spent, cost);
             let drained = account.holds == 0;

@@ -62,7 +62,8 @@ pub struct Account {
     pub parent: AccountId,
     pub state: State,
     pub spent: Pico,
-    /// Ever set aside.
+    /// Ever set aside. Holds are many times what is spent, so that in the end this passes the largest amount: it
+    /// wraps, as does what has ended, and only their difference means something.
     pub hold_granted: Pico,
     /// Holds that ended, however they ended.
     pub hold_ended: Pico,
@@ -93,7 +94,7 @@ impl Account {
     }
 
     pub fn held(&self) -> Pico {
-        self.hold_granted.saturating_sub(self.hold_ended)
+        self.hold_granted.wrapping_sub(self.hold_ended)
     }
 
     /// What is spent within a limit's window.

@@ -56,6 +56,20 @@ fn settlement_releases_the_rest_of_the_hold() {
 }
 
 #[test]
+fn holds_are_seen_however_many_there_were_before() {
+    let (mut accounts, _, task) = tree(Some(100), None);
+    for id in accounts.line(task) {
+        let account = accounts.get_mut(id);
+        (account.hold_granted, account.hold_ended) = (Pico::MAX, Pico::MAX);
+    }
+    accounts.admit(task, &quote(60, 0, 0)).unwrap();
+    assert!(matches!(accounts.admit(task, &quote(60, 0, 0)), Err(Denied::Budget { .. })));
+    accounts.settle(task, Pico::new(60), Pico::new(5));
+    accounts.admit(task, &quote(60, 0, 0)).unwrap();
+    assert_eq!(accounts.get(task).held(), Pico::new(60));
+}
+
+#[test]
 fn recording_never_fails_on_a_limit() {
     let (mut accounts, agent, task) = tree(Some(100), None);
     accounts.admit(task, &quote(60, 0, 0)).unwrap();

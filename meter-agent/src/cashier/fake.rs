@@ -110,7 +110,7 @@ pub(super) fn assert_published(cashier: &Cashier, page: &Page) {
         assert_eq!(record.generation, bound.generation, "{}", account.path);
         assert_eq!(record.remaining, account.remaining_word(), "{}", account.path);
         assert_eq!(record.spent, account.spent.get(), "{}", account.path);
-        assert_eq!(record.hold_granted - record.hold_ended, account.held().get(), "{}", account.path);
+        assert_eq!(record.hold_granted.wrapping_sub(record.hold_ended), account.held().get(), "{}", account.path);
         assert_eq!(record.state, account.state.word(), "{}", account.path);
         assert_eq!(record.flags, account.flags());
         let parent = books.slots.reference(account.parent).unwrap();

@@ -153,7 +153,7 @@ impl Recovery {
     }
 
     fn charge_difference(&mut self, id: AccountId, record: &Balance) {
-        let held = record.hold_granted.saturating_sub(record.hold_ended).max(0);
+        let held = record.hold_granted.wrapping_sub(record.hold_ended).max(0);
         let total = Pico::new(record.spent.saturating_add(held));
         let more = total.saturating_sub(self.accounts.get(id).spent);
         if more.is_positive() {
@@ -168,9 +168,9 @@ impl Recovery {
             };
             self.charge(&hold, "the kernel's map knew of more than the ledger", None);
         }
-        // Whatever was held has ended; the totals of a binding never fall.
+        // Whatever was held has ended; the totals of a binding go on from where they were.
         let account = self.accounts.get_mut(id);
-        account.hold_granted = Pico::new(record.hold_granted.max(record.hold_ended).max(0));
+        account.hold_granted = Pico::new(record.hold_granted);
         account.hold_ended = account.hold_granted;
     }
 

@@ -23,6 +23,12 @@ use crate::{
     usage::{Line, Quality, Reading, RequestFacts, Usage},
 };
 
+/// No model's output comes near it. What a request states beyond that is refused by the provider, and must not be
+/// held (and, unanswered, charged) as if it could be had.
+const STATED_MAX: u64 = 4 << 20;
+/// As above for the answers of one request: the APIs take 128 at most.
+const CHOICES_MAX: u64 = 128;
+
 /// The worst case of one request, linear in output tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quote {
@@ -142,10 +148,11 @@ impl Prices {
         }
         let rates = &known.rates;
         let surcharge = |amount: Pico| percent_up(amount, facts.surcharge_percent);
+        let choices = facts.choices.clamp(1, CHOICES_MAX);
         let input = surcharge(input_rate(rates, provider, facts)).saturating_mul(bound);
         let fees = rates.web_search.saturating_mul(facts.web_searches).saturating_add(surcharge(rates.request));
         let per_output_token =
-            if facts.no_output { Pico::ZERO } else { surcharge(rates.output).saturating_mul(facts.choices.max(1)) };
+            if facts.no_output { Pico::ZERO } else { surcharge(rates.output).saturating_mul(choices) };
         let input = input.saturating_add(fees);
         // A model that costs nothing stays free to the pico-dollar, so that it passes a limit of zero.
         let free = input == Pico::ZERO && per_output_token == Pico::ZERO;
@@ -153,7 +160,7 @@ impl Prices {
         Quote {
             input: if free { input } else { input.saturating_add(ROUNDING) },
             per_output_token,
-            output_ceiling: if facts.no_output { 0 } else { facts.ceiling.unwrap_or(maximum) },
+            output_ceiling: if facts.no_output { 0 } else { facts.ceiling.map_or(maximum, |c| c.min(STATED_MAX)) },
             stated: facts.ceiling.is_some(),
             can_clamp: facts.can_clamp,
         }

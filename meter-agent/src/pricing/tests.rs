@@ -134,3 +134,11 @@ fn what_is_free_is_quoted_at_nothing() {
     let quote = prices.quote("google", &facts("gemma-3-27b-it", 1_000, Some(1_000)), AT);
     assert_eq!(quote.worst(), Pico::ZERO);
 }
+
+#[test]
+fn an_absurd_ceiling_is_not_held_as_if_it_could_be_had() {
+    let absurd = RequestFacts { choices: u64::MAX, ..facts("gpt-4o", 10, Some(u64::MAX)) };
+    let quote = Prices::embedded().quote("openai", &absurd, AT);
+    assert_eq!(quote.output_ceiling, STATED_MAX);
+    assert!(quote.stated && quote.worst() < Pico::CAP);
+}
