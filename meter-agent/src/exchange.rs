@@ -4,10 +4,13 @@
 //! [`Exchange::end`]: what left the machine and was never answered consumes its hold, because nobody can
 //! say what it cost; what never left costs nothing; what was answered costs what the answer says.
 
+mod row;
+
+pub use row::{Outcome, RequestLine, Row, UnknownOutcome};
+
 use crate::{
     clock::Timestamp,
     ids::{AccountPath, ExchangeId, Process},
-    ledger::{Outcome, RequestLine, Row},
     money::Pico,
     pricing::{Charge, PriceKind, Prices},
     usage::{Billing, BodyEnd, Quality, Reading, Usage},

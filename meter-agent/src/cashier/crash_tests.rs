@@ -12,8 +12,9 @@ use super::{
     *,
 };
 use crate::{
+    exchange::Outcome,
     kernel::Book,
-    ledger::{LedgerError, Outcome, Reader, RowFilter},
+    ledger::{LedgerError, Reader, RowFilter},
 };
 
 struct Scene {

@@ -9,9 +9,9 @@ use super::{Cashier, Durability, Hold, Plan, Refused};
 use crate::{
     accounts::{Accounts, State},
     clock::Timestamp,
+    exchange::{Outcome, Row},
     ids::{AccountPath, ExchangeId, Process},
     kernel::Book,
-    ledger::{Outcome, Row},
     money::Pico,
     pricing::{PriceKind, Quote},
     usage::{Quality, Usage},

@@ -7,8 +7,9 @@ use tokio::sync::oneshot;
 use super::{Cashier, CashierError};
 use crate::{
     clock::{self, Timestamp},
+    exchange::{Outcome, Row},
     ids::{AccountPath, ExchangeId},
-    ledger::{HoldRecord, Op, Outcome, Resolves, Row},
+    ledger::{HoldRecord, Op, Resolves},
     money::Pico,
     pricing::PriceKind,
     usage::{Quality, Usage},

@@ -37,12 +37,13 @@ pub use self::{
     status::{AccountStatus, Budget, LimitStatus, Summary},
 };
 use self::{hold::HoldParts, slots::Slots};
-pub use crate::ledger::RequestLine;
+pub use crate::exchange::RequestLine;
 use crate::{
     accounts::{AccountId, Accounts, Change, Denied, State},
     clock::Timestamp,
+    exchange::Row,
     ids::{AccountPath, ExchangeId, Process},
-    ledger::{HoldRecord, Op, Reply, Row, Wake, Writer},
+    ledger::{HoldRecord, Op, Reply, Wake, Writer},
     money::Pico,
     pricing::Quote,
     usage::BudgetFacts,

@@ -17,9 +17,10 @@ use super::{
 use crate::{
     accounts::{Account, AccountId, Accounts, Changes, Limit},
     clock::Timestamp,
+    exchange::{RequestLine, Row},
     ids::{AccountPath, ExchangeId, Process},
     kernel::Book,
-    ledger::{HoldRecord, Loaded, LoadedAccount, Op, RequestLine, Resolves, Row, Store, Writer},
+    ledger::{HoldRecord, Loaded, LoadedAccount, Op, Resolves, Store, Writer},
     money::Pico,
 };
 

@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     clock,
+    exchange::Outcome,
     kernel::Book,
-    ledger::{Outcome, Reader, RowFilter},
+    ledger::{Reader, RowFilter},
 };
 
 struct Desk {

@@ -11,7 +11,7 @@ use super::{
     print_json, source,
     table::{Align, Table, process, usd},
 };
-use crate::{config::Config, ids::AccountPath, ledger::Row};
+use crate::{config::Config, exchange::Row, ids::AccountPath};
 
 /// Rows of a screen or two; JSON is for programs, which get all of them.
 const SHOWN_DEFAULT: usize = 50;

@@ -9,8 +9,9 @@ use crate::{
         report::AccountReport,
         wire::{Answer, Request},
     },
+    exchange::Row,
     ids::AccountPath,
-    ledger::{LedgerError, Reader, Row, RowFilter},
+    ledger::{LedgerError, Reader, RowFilter},
 };
 
 /// Every account, the host first.

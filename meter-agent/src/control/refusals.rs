@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 
 use crate::{
     clock::Timestamp,
+    exchange::{Outcome, Row},
     ids::{AccountPath, ExchangeId, Process},
     kernel::events::Refused,
-    ledger::{Outcome, Row},
     money::Pico,
     pricing::PriceKind,
     usage::{Quality, Usage},

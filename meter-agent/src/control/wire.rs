@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{cashier::Budget, control::report::AccountReport, ids::AccountPath, ledger::Row, money::Pico};
+use crate::{cashier::Budget, control::report::AccountReport, exchange::Row, ids::AccountPath, money::Pico};
 
 /// Raised with every change of a meaning or a shape in this file.
 pub const VERSION: u32 = 1;

@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{Transaction, TransactionBehavior, params};
 
 use super::{
-    HoldRecord, LedgerError, Op, Resolves, Row, Store,
+    HoldRecord, LedgerError, Op, Resolves, Store,
     schema::{GROW_HOLD, INSERT_HOLD, INSERT_ROW, UPDATE_TOTALS, UPSERT_PROCESS},
     text,
 };
 use crate::{
     accounts::AccountId,
+    exchange::Row,
     ids::{ExchangeId, Process},
     money::Pico,
 };

@@ -4,10 +4,11 @@ use meter_common::AccountRef;
 use rusqlite::{Row as SqlRow, types::Type};
 use uuid::Uuid;
 
-use super::{HoldRecord, LedgerError, RequestLine, Store};
+use super::{HoldRecord, LedgerError, Store};
 use crate::{
     accounts::{AccountId, State},
     clock::Timestamp,
+    exchange::RequestLine,
     ids::{AccountPath, ExchangeId, Process},
     money::Pico,
 };

@@ -13,7 +13,6 @@ mod error;
 mod load;
 mod op;
 mod reader;
-pub mod row;
 mod schema;
 mod store;
 mod text;
@@ -25,9 +24,8 @@ mod tests;
 pub use self::{
     error::LedgerError,
     load::{Loaded, LoadedAccount},
-    op::{HoldRecord, Op, RequestLine, Resolves},
+    op::{HoldRecord, Op, Resolves},
     reader::{AccountTotals, ProcessTotals, Reader, RowFilter},
-    row::{Outcome, Row},
     schema::FILE_NAME,
     store::Store,
     writer::{QUEUE_MAX, Reply, Wake, Writer},

@@ -4,26 +4,13 @@ use std::sync::Arc;
 
 use meter_common::AccountRef;
 
-use super::Row;
 use crate::{
     accounts::{AccountId, Line, State},
     clock::Timestamp,
+    exchange::{RequestLine, Row},
     ids::{AccountPath, ExchangeId, Process},
     money::Pico,
 };
-
-/// What is known of a request when it is admitted: enough for the row of a hold that is never resolved.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestLine {
-    pub provider: String,
-    pub endpoint: String,
-    pub host: String,
-    pub method: String,
-    /// Without its query.
-    pub path: String,
-    pub requested_model: Option<String>,
-    pub stream: bool,
-}
 
 /// A hold as the ledger keeps it until it is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]

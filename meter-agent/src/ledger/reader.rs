@@ -6,7 +6,7 @@ use rusqlite::{Connection, OpenFlags, Row as SqlRow, params};
 use serde::Serialize;
 
 use super::{
-    LedgerError, Row,
+    LedgerError,
     load::{count, exchange_id, maybe_count, named, parsed},
     schema::{FILE_NAME, ROW_COLUMNS, VERSION},
     text,
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     accounts::State,
     clock::Timestamp,
+    exchange::Row,
     ids::{AccountPath, Process},
     money::Pico,
     usage::Usage,

@@ -14,6 +14,7 @@ use super::*;
 use crate::{
     accounts::{AccountId, Line},
     clock::Timestamp,
+    exchange::{Outcome, RequestLine, Row},
     ids::{AccountPath, ExchangeId, Process},
     money::Pico,
     pricing::PriceKind,

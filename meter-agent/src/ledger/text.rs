@@ -38,7 +38,7 @@ pub(super) fn read_price(text: &str) -> Result<PriceKind, Unknown> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Outcome;
+    use crate::exchange::Outcome;
 
     #[test]
     fn the_file_and_json_use_the_same_names() {

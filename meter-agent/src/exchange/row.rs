@@ -102,6 +102,19 @@ impl Serialize for Outcome {
     }
 }
 
+/// What is known of a request when it is admitted: enough for the row of a hold that is never resolved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestLine {
+    pub provider: String,
+    pub endpoint: String,
+    pub host: String,
+    pub method: String,
+    /// Without its query.
+    pub path: String,
+    pub requested_model: Option<String>,
+    pub stream: bool,
+}
+
 /// A ledger row. Serializes to the line of `meter ledger --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
