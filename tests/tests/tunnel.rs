@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use meter_tests::{
-    harness::{Lab, LabOptions, Shell},
+    harness::{Lab, LabOptions, Shell, wait_for},
     simulator::{BANNER, Config, SPEAKS_FIRST_PORT},
 };
 
@@ -43,11 +43,15 @@ fn bytes_are_counted() {
     let lab = lab();
     let mut shell = Shell::open(&lab.agent("tunnel"));
     let before = lab.daemon.account("tunnel").kernel;
-    let printed = shell.run("head -c 1000000 /dev/zero > /dev/tcp/mail.example/2525");
-    printed.expect_code(0);
-    let after = lab.daemon.account("tunnel").kernel;
-    assert!(after.egress_bytes - before.egress_bytes >= 1_000_000, "{before:?} {after:?}");
-    assert!(after.connects > before.connects);
+    // The greeting is read first: closing with something unread would throw away what has not left yet.
+    let upload = "head -1 <&9 && head -c 1000000 /dev/zero >&9 && exec 9>&-";
+    shell.run(&format!("exec 9<>/dev/tcp/mail.example/{SPEAKS_FIRST_PORT}; {upload}")).expect_code(0);
+    // The shell is done when the kernel has the bytes, which is before they have left.
+    wait_for("the bytes to be counted", Duration::from_secs(10), || {
+        let after = lab.daemon.account("tunnel").kernel;
+        (after.egress_bytes - before.egress_bytes >= 1_000_000).then_some(())
+    });
+    assert_eq!(lab.daemon.account("tunnel").kernel.connects, before.connects + 1);
 }
 
 #[test]

@@ -9,7 +9,8 @@ use tokio::{
 
 use super::{BANNER, log::Log};
 
-/// Greets every connection as a mail server does, before the client has said anything; then echoes.
+/// Greets every connection as a mail server does, before the client has said anything; then reads all that it is
+/// sent, so that a client that only sends loses nothing of it.
 pub async fn speak_first(listener: TcpListener, log: Arc<Log>) {
     loop {
         let Ok((mut stream, peer)) = listener.accept().await else { continue };
@@ -18,7 +19,7 @@ pub async fn speak_first(listener: TcpListener, log: Arc<Log>) {
         }
         tokio::spawn(async move {
             if stream.write_all(BANNER.as_bytes()).await.is_ok() {
-                echo(stream).await;
+                let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
             }
         });
     }
