@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, header, request::Parts, uri::PathAndQuery};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 
 use super::{
     body::{self, ReadError},
     decode,
-    http::{Session, content_length, media_type, request_host, same_host},
+    http::{Session, media_type, request_host, same_host},
     live::Live,
     problem,
 };
@@ -74,7 +74,7 @@ pub(crate) async fn admit(
     };
     if streamed {
         let facts = RequestFacts {
-            input_bound: content_length(&parts.headers).unwrap_or(body::REQUEST_MAX as u64),
+            input_bound: body.size_hint().upper().unwrap_or(body::REQUEST_MAX as u64),
             choices: 1,
             ..RequestFacts::default()
         };
@@ -84,10 +84,13 @@ pub(crate) async fn admit(
         }
         return Ok(Ready { facts, endpoint, body: ReadyBody::Streamed(body), asked: None });
     }
-    let original = body::read_whole(body, body::REQUEST_MAX).await.map_err(|error| match error {
+    let read = body::read_whole(body, body::REQUEST_MAX, &session.shared.bodies).await;
+    let (original, taken) = read.map_err(|error| match error {
         ReadError::TooLarge => Refusal::request(problem::too_large()),
+        ReadError::NoRoom => Refusal::request(problem::no_room()),
         ReadError::Gone => Refusal::request(problem::unreadable("the request's body ended early")),
     })?;
+    live.open().body = taken;
     let coding = parts.headers.get(header::CONTENT_ENCODING).and_then(|v| v.to_str().ok());
     let decoded = match coding {
         None => original.clone(),

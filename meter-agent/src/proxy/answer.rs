@@ -113,6 +113,8 @@ pub(crate) struct Metered {
     stripper: Option<UsageStripper>,
     /// Frames that the stripper let go and that are not yet taken.
     ready: VecDeque<Bytes>,
+    /// Trailers that wait for what the stripper held.
+    trailers: Option<Frame<Bytes>>,
     /// Bytes still to come, where the answer says how long it is.
     remaining: Option<u64>,
     _busy: Busy,
@@ -131,6 +133,7 @@ impl Metered {
             live: Some(live),
             stripper,
             ready: VecDeque::new(),
+            trailers: None,
             remaining: content_length,
             _busy: busy,
         };
@@ -167,6 +170,9 @@ impl Metered {
             if let Some(chunk) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
             }
+            if let Some(trailers) = self.trailers.take() {
+                return Poll::Ready(Some(Ok(trailers)));
+            }
             match std::task::ready!(Pin::new(&mut self.upstream).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(chunk) => {
@@ -174,7 +180,11 @@ impl Metered {
                             return Poll::Ready(Some(Ok(Frame::data(chunk))));
                         }
                     }
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                    Err(trailers) => {
+                        // No data comes after them, so what is held comes before.
+                        self.ready.extend(self.stripper.take().and_then(|mut s| s.finish()));
+                        self.trailers = Some(trailers);
+                    }
                 },
                 Some(Err(error)) => {
                     self.end(&End::ProviderCut(error.to_string()));
@@ -205,7 +215,12 @@ impl Body for AnswerBody {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
             // What the stripper holds may still be let go.
-            Self::Metered(body) => body.stripper.is_none() && body.ready.is_empty() && body.upstream.is_end_stream(),
+            Self::Metered(body) => {
+                body.stripper.is_none()
+                    && body.ready.is_empty()
+                    && body.trailers.is_none()
+                    && body.upstream.is_end_stream()
+            }
         }
     }
 

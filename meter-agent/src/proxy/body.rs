@@ -13,9 +13,46 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The largest JSON request that is read: several times what any provider takes.
 pub(crate) const REQUEST_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of request bodies that are in memory at one time, all agents' together: a streamed connection may have
+/// hundreds of requests, and each of them a body of [`REQUEST_MAX`].
+const BODIES_MAX: usize = 1024 * 1024 * 1024;
+/// What a permit stands for.
+const PIECE: usize = 64 * 1024;
+
+/// Room for request bodies.
+pub(crate) struct Room(Arc<Semaphore>);
+
+/// A body's part of the room, given back when dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Taken(Option<OwnedSemaphorePermit>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(BODIES_MAX / PIECE)))
+    }
+}
+
+impl Room {
+    /// Makes sure that `taken` has room for `bytes`.
+    fn take(&self, taken: &mut Taken, bytes: usize) -> Result<(), ReadError> {
+        let have = taken.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = u32::try_from(bytes.div_ceil(PIECE).saturating_sub(have)).unwrap_or(u32::MAX);
+        if more == 0 {
+            return Ok(());
+        }
+        let permit = Arc::clone(&self.0).try_acquire_many_owned(more).map_err(|_| ReadError::NoRoom)?;
+        match &mut taken.0 {
+            Some(own) => own.merge(permit),
+            None => taken.0 = Some(permit),
+        }
+        Ok(())
+    }
+}
 
 /// Whether a byte of the request may have left the machine.
 #[derive(Clone, Debug, Default)]
@@ -83,12 +120,15 @@ impl Body for RequestBody {
 #[derive(Debug)]
 pub(crate) enum ReadError {
     TooLarge,
+    /// Too many others are in memory.
+    NoRoom,
     /// The agent broke off.
     Gone,
 }
 
-/// Reads a body whole, up to `max` bytes.
-pub(crate) async fn read_whole(mut body: Incoming, max: usize) -> Result<Bytes, ReadError> {
+/// Reads a body whole, up to `max` bytes, as far as there is room.
+pub(crate) async fn read_whole(mut body: Incoming, max: usize, room: &Room) -> Result<(Bytes, Taken), ReadError> {
+    let mut taken = Taken::default();
     let stated = body.size_hint().lower();
     if stated > max as u64 {
         return Err(ReadError::TooLarge);
@@ -101,6 +141,7 @@ pub(crate) async fn read_whole(mut body: Incoming, max: usize) -> Result<Bytes, 
         if have + data.len() > max {
             return Err(ReadError::TooLarge);
         }
+        room.take(&mut taken, have + data.len())?;
         // Most bodies arrive in one frame, which then needs no copy.
         match first.take() {
             None if rest.is_empty() => first = Some(data),
@@ -112,5 +153,22 @@ pub(crate) async fn read_whole(mut body: Incoming, max: usize) -> Result<Bytes, 
             }
         }
     }
-    Ok(first.unwrap_or_else(|| rest.freeze()))
+    Ok((first.unwrap_or_else(|| rest.freeze()), taken))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_bounded_taken_once_and_given_back() {
+        let room = Room::default();
+        let mut all = Taken::default();
+        room.take(&mut all, 1).unwrap();
+        room.take(&mut all, BODIES_MAX).unwrap();
+        let mut other = Taken::default();
+        assert!(matches!(room.take(&mut other, 1), Err(ReadError::NoRoom)));
+        drop(all);
+        room.take(&mut other, BODIES_MAX).unwrap();
+    }
 }

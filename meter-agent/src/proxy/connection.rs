@@ -48,7 +48,10 @@ pub(crate) async fn serve(tcp: TcpStream, address: SocketAddr, shared: &Arc<Shar
         return Ok(());
     };
     tcp.set_nodelay(true)?;
-    let registered = shared.connections.add(path.clone());
+    let Some(registered) = shared.connections.add(path.clone()) else {
+        let _ = socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
+        return Ok(());
+    };
     let connection = registered.connection();
     let mut agent = AgentStream::new(tcp, connection.clone());
     if !shared.cashier.is_open(flow.account) {

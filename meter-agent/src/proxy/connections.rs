@@ -13,11 +13,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ids::AccountPath;
 
+/// Connections that one agent may have open: an agent that makes more must not take the descriptors of the others.
+const PER_AGENT_MAX: usize = 32_768;
+
 /// Every connection from an agent that is open now.
 #[derive(Default)]
 pub struct Connections {
     open: DashMap<u64, Arc<Connection>>,
+    /// How many, by agent.
+    agents: DashMap<String, usize>,
     next: AtomicU64,
+    /// Connections that were reset because their agent had too many.
+    over: AtomicU64,
 }
 
 /// One connection from an agent.
@@ -32,7 +39,20 @@ pub(crate) struct Connection {
 }
 
 impl Connections {
-    pub(crate) fn add(self: &Arc<Self>, path: AccountPath) -> Registered {
+    /// `None` when the agent has too many.
+    pub(crate) fn add(self: &Arc<Self>, path: AccountPath) -> Option<Registered> {
+        {
+            let mut count = self.agents.entry(path.agent_name().to_owned()).or_default();
+            if *count >= PER_AGENT_MAX {
+                let over = self.over.fetch_add(1, Ordering::Relaxed) + 1;
+                // An agent that does this does it often.
+                if over.is_power_of_two() {
+                    tracing::warn!(account = %path, over, "an agent has too many connections; more are reset");
+                }
+                return None;
+            }
+            *count += 1;
+        }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection {
             path,
@@ -42,7 +62,7 @@ impl Connections {
             reset: CancellationToken::new(),
         });
         self.open.insert(id, Arc::clone(&connection));
-        Registered { id, connection, all: Arc::clone(self) }
+        Some(Registered { id, connection, all: Arc::clone(self) })
     }
 
     /// Ends the connections of an account and of those below it.
@@ -137,5 +157,27 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.all.open.remove(&self.id);
+        let agent = self.connection.path.agent_name();
+        if let Some(mut count) = self.all.agents.get_mut(agent) {
+            *count -= 1;
+        }
+        self.all.agents.remove_if(agent, |_, count| *count == 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_with_too_many_connections_leaves_room_for_the_others() {
+        let all = Arc::new(Connections::default());
+        let add = |path: &str| all.add(path.parse().unwrap());
+        let many: Vec<_> = (0..PER_AGENT_MAX).map(|n| add(&format!("a/t{}", n % 3)).unwrap()).collect();
+        assert!(add("a/other").is_none());
+        assert!(add("b").is_some());
+        drop(many);
+        assert!(add("a").is_some());
+        assert!(all.agents.is_empty(), "nothing is kept of an agent without connections");
     }
 }

@@ -7,7 +7,7 @@ use tracing::info;
 use super::{
     admission::{Ready, ReadyBody, Refusal, admit},
     answer::{AnswerBody, AnswerSource, Metered, Tap},
-    body::RequestBody,
+    body::{RequestBody, Taken},
     connections::Busy,
     http::{Session, content_length, media_type, remove_hop_by_hop},
     live::Live,
@@ -109,6 +109,8 @@ async fn forward(session: &Session, parts: &Parts, ready: Ready, live: &mut Live
         strip = false;
     }
     let request_id = REQUEST_IDS.iter().find_map(|name| answered.headers.get(*name)?.to_str().ok()).map(str::to_owned);
+    // It has left, and a stream may go on for long.
+    open.body = Taken::default();
     open.exchange.answered(answered.status.as_u16(), request_id, clock::monotonic_ns());
     if ready.endpoint.billing == Billing::Tokens {
         let text = |name| answered.headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Shared, answer::Tap, body::Sent};
+use super::{
+    Shared,
+    answer::Tap,
+    body::{Sent, Taken},
+};
 use crate::{
     cashier::Hold,
     clock,
@@ -20,11 +24,19 @@ pub(crate) struct Open {
     pub(crate) hold: Option<Hold>,
     pub(crate) tap: Option<Tap>,
     pub(crate) sent: Sent,
+    /// The request's body in memory; it may be sent a second time.
+    pub(crate) body: Taken,
 }
 
 impl Live {
     pub(crate) fn new(opening: Opening, shared: &Arc<Shared>) -> Self {
-        let open = Open { exchange: Exchange::new(opening), hold: None, tap: None, sent: Sent::default() };
+        let open = Open {
+            exchange: Exchange::new(opening),
+            hold: None,
+            tap: None,
+            sent: Sent::default(),
+            body: Taken::default(),
+        };
         Self { open: Some(open), shared: Arc::clone(shared) }
     }
 

@@ -72,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) agent_tls: tls::AgentTls,
     pub(crate) upstream: upstream::Pools,
     pub(crate) connections: Arc<Connections>,
+    pub(crate) bodies: body::Room,
     /// Stop taking new work; what runs may finish.
     pub(crate) drain: CancellationToken,
     pub(crate) netns_cookie: u64,
@@ -84,6 +85,7 @@ pub fn bind(setup: Setup) -> Result<Bound, ProxyError> {
         agent_tls: tls::AgentTls::new(setup.authority)?,
         upstream: upstream::Pools::new(tls::client_roots(&setup.upstream_ca)?),
         connections: Arc::new(Connections::default()),
+        bodies: body::Room::default(),
         drain: CancellationToken::new(),
         netns_cookie: sockets.netns_cookie,
         kernel: setup.kernel,

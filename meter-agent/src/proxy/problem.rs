@@ -15,8 +15,8 @@ pub(crate) fn response(dialect: &dyn Dialect, problem: &Problem) -> Response<Ans
     *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // The official SDKs retry some statuses by themselves; only a provider that was not reached is worth it.
-    if problem.status < 500 {
+    // The official SDKs retry some statuses by themselves; only what may be different the next time is worth it.
+    if problem.status < 500 || problem.status == 501 {
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
     }
     response
@@ -50,6 +50,10 @@ pub(crate) fn refused(refused: Refused) -> Problem {
 pub(crate) fn too_large() -> Problem {
     let mib = super::body::REQUEST_MAX / (1024 * 1024);
     problem(413, "request_too_large", format!("meter: the request's body is larger than {mib} MiB."))
+}
+
+pub(crate) fn no_room() -> Problem {
+    problem(503, "overloaded", "meter: too many large requests are under way on this host; try again.".to_owned())
 }
 
 pub(crate) fn misdirected(host: &str, asked: &str) -> Problem {
