@@ -210,12 +210,13 @@ impl Bound {
         let handle = self.control_runtime.handle().clone();
 
         let kernel = Arc::clone(&self.kernel.kernel);
-        let heartbeat = Ticker::start("heartbeat", Duration::from_millis(HEARTBEAT_MS), move || kernel.heartbeat())?;
+        let beating = Arc::clone(&kernel);
+        let heartbeat = Ticker::start("heartbeat", Duration::from_millis(HEARTBEAT_MS), move || beating.heartbeat())?;
         let service = Arc::clone(&self.service);
         let refusals = Ticker::start("refusals", Duration::from_millis(FLUSH_MS), move || service.write_refusals())?;
         let reaper = self.start_reaper(shutdown.clone())?;
-        let kernel = Arc::clone(&self.kernel.kernel);
-        let sweeper = Ticker::start("flow-sweeper", FLOW_AGE, move || sweep_flows(&kernel))?;
+        let swept = Arc::clone(&kernel);
+        let sweeper = Ticker::start("flow-sweeper", FLOW_AGE, move || sweep_flows(&swept))?;
 
         let entered = handle.enter();
         tasks::spawn("kernel-events", read_events(self.events.into_stream()?, Arc::clone(&self.service)));
@@ -244,6 +245,7 @@ impl Bound {
         drop((reaper, refusals, sweeper));
         handle.block_on(self.cashier.close());
         drop(heartbeat);
+        drop(self.kernel);
         if self.options.until_idle && self.registry.is_empty() {
             self.home.leave();
             Kernel::uninstall()?;

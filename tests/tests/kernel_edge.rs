@@ -394,6 +394,18 @@ mod sidecar {
     }
 
     #[test]
+    fn a_sidecar_that_has_ended_refuses_at_once_and_is_not_waited_for() {
+        let mut edge = Edge::new();
+        edge.stop_heart();
+        edge.kernel.heartbeat();
+        assert!(Kernel::another_is_alive().unwrap());
+        edge.kernel.end_heartbeat();
+        assert!(!Kernel::another_is_alive().unwrap());
+        assert_eq!(edge.python("say(attempt(lambda: dial('198.51.100.7', 443)))"), "ECONNREFUSED");
+        edge.assert_counted(Reason::RefusedSidecar, 1);
+    }
+
+    #[test]
     fn ten_maps_worth_of_refused_connects_leave_it_usable() {
         let mut edge = Edge::new();
         edge.close_listeners();

@@ -63,8 +63,8 @@ impl Drop for Home {
     }
 }
 
-/// The kernel, attached. Dropped before [`Attached::keep`], it takes back what was attached for it; what an
-/// earlier daemon left pinned it leaves.
+/// The kernel, attached, and this daemon's sign of life in it, which ends with this. Dropped before
+/// [`Attached::keep`], it takes back what was attached for it; what an earlier daemon left pinned it leaves.
 pub(super) struct Attached {
     pub(super) kernel: Arc<Kernel>,
     undo: bool,
@@ -85,6 +85,7 @@ impl Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
+        self.kernel.end_heartbeat();
         if self.undo
             && let Err(error) = Kernel::uninstall()
         {

@@ -80,6 +80,12 @@ impl Kernel {
         self.status.set_heartbeat(clock::monotonic_ns());
     }
 
+    /// The sidecar ends: nobody has to wait until its last heartbeat is stale, neither the next one nor the agents'
+    /// connects, which are refused from here on.
+    pub fn end_heartbeat(&self) {
+        self.status.set_heartbeat(0);
+    }
+
     /// `on_sidecar_loss = "direct"`: whether connects go direct, and unmetered, while the sidecar is lost.
     pub fn set_loss_direct(&self, direct: bool) {
         self.status.set_loss_direct(direct);
