@@ -68,7 +68,8 @@ impl Sent {
     }
 }
 
-/// A request's body on its way to the provider. That it is asked for is the first sign that the request leaves.
+/// A request's body on its way to the provider. That it is asked for, or whether there is one, is the first sign that
+/// the request leaves: the HTTP client does so when it has a connection and writes the head.
 pub(crate) struct RequestBody {
     source: Source,
     sent: Sent,
@@ -102,6 +103,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
+        self.sent.set();
         match &self.source {
             Source::Whole(bytes) => bytes.is_none(),
             Source::Streamed(body) => body.is_end_stream(),
@@ -159,6 +161,14 @@ pub(crate) async fn read_whole(mut body: Incoming, max: usize, room: &Room) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_without_a_body_leaves_too() {
+        let sent = Sent::default();
+        let body = RequestBody::whole(Bytes::new(), sent.clone());
+        assert!(!sent.is_set() && body.size_hint().exact() == Some(0));
+        assert!(body.is_end_stream() && sent.is_set());
+    }
 
     #[test]
     fn room_is_bounded_taken_once_and_given_back() {
