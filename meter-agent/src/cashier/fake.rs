@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use meter_common::{AccountRef, Balance, SLOTS};
 use parking_lot::Mutex;
 
-use super::{Cashier, Durability, Hold, Plan, Refused};
+use super::{Cashier, Durability, Hold, Plan, Refused, RequestLine};
 use crate::{
     accounts::{Accounts, State},
     clock::Timestamp,
@@ -64,7 +64,7 @@ pub(super) fn fixed(amount: i64) -> Quote {
 
 #[expect(clippy::result_large_err, reason = "as for Cashier::admit")]
 pub(super) fn admit(cashier: &Arc<Cashier>, account: AccountRef, amount: i64) -> Result<Hold, Refused> {
-    cashier.admit(account, &process(), &fixed(amount), NOW)
+    cashier.admit(account, &process(), RequestLine::default(), &fixed(amount), NOW)
 }
 
 pub(super) fn row(cost: i64) -> Row {

@@ -15,8 +15,7 @@ use crate::{
     usage::{Quality, Usage},
 };
 
-/// Money set aside for one exchange. Consumed by [`Hold::settle`] or [`Hold::release`]; dropped without
-/// either, it is charged in full as unresolved, because nobody can say what was used.
+/// Money set aside for one exchange. Consumed by [`Hold::settle`], also where nothing was spent; dropped without, it is charged in full as unresolved, because nobody can say what was used.
 pub struct Hold {
     pub id: ExchangeId,
     pub account: AccountPath,
@@ -89,12 +88,6 @@ impl Hold {
     /// Charges `row.cost_usd`, in full even past the hold, releases the rest, writes the row. Its id, account and
     /// `held_usd` are the hold's.
     pub fn settle(mut self, row: Row) {
-        self.end(row);
-    }
-
-    /// Ends the hold without a charge, for a request that never reached the provider.
-    pub fn release(mut self, mut row: Row) {
-        row.cost_usd = Pico::ZERO;
         self.end(row);
     }
 

@@ -118,21 +118,10 @@ impl Books {
 }
 
 impl Cashier {
-    /// Holds the worst case on the whole path to the host, in one step, or nothing.
+    /// Holds the worst case on the whole path to the host, in one step, or nothing. `request` is what the hold's row
+    /// says if it is never resolved.
     #[expect(clippy::result_large_err, reason = "a refusal is rare, and its facts go into the answer as they are")]
     pub fn admit(
-        self: &Arc<Self>,
-        account: AccountRef,
-        process: &Process,
-        quote: &Quote,
-        now: Timestamp,
-    ) -> Result<Hold, Refused> {
-        self.admit_request(account, process, RequestLine::default(), quote, now)
-    }
-
-    /// As [`Cashier::admit`], with what the hold's row says of the request if it is never resolved.
-    #[expect(clippy::result_large_err, reason = "as for admit")]
-    pub fn admit_request(
         self: &Arc<Self>,
         account: AccountRef,
         process: &Process,

@@ -133,7 +133,7 @@ fn a_stop_drains_is_confirmed_and_is_lifted_by_money() {
 fn a_dropped_hold_is_charged_in_full_as_unresolved() {
     let desk = desk(None);
     let request = RequestLine { provider: "anthropic".to_owned(), ..RequestLine::default() };
-    drop(desk.cashier.admit_request(desk.task, &fake::process(), request, &fixed(70), NOW).unwrap());
+    drop(desk.cashier.admit(desk.task, &fake::process(), request, &fixed(70), NOW).unwrap());
     assert_eq!(spent(&desk.cashier, "research/t"), 70);
     desk.cashier.bind(&path("research/t"), None, NOW).unwrap();
     let rows = desk.rows(None);
@@ -142,9 +142,9 @@ fn a_dropped_hold_is_charged_in_full_as_unresolved() {
 }
 
 #[test]
-fn a_released_hold_costs_nothing() {
+fn a_hold_settled_without_a_charge_costs_nothing() {
     let desk = desk(Some(100));
-    admit(&desk.cashier, desk.task, 70).unwrap().release(Row { outcome: Outcome::UpstreamUnreachable, ..row(5) });
+    admit(&desk.cashier, desk.task, 70).unwrap().settle(Row { outcome: Outcome::UpstreamUnreachable, ..row(0) });
     assert_eq!(spent(&desk.cashier, "host"), 0);
     assert!(admit(&desk.cashier, desk.task, 100).is_ok());
 }

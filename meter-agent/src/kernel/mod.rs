@@ -202,13 +202,9 @@ impl Kernel {
         EventReader::open()
     }
 
-    /// Detaches everything and removes what is pinned, and the cgroups of meter that are empty.
-    pub fn detach(self) -> Result<(), KernelError> {
-        Self::uninstall().map(drop)
-    }
-
-    /// As [`Self::detach`], for whoever did not attach it. Returns whether anything was there to remove. A cgroup with
-    /// processes in it stays: without a binding it is a folder like any other.
+    /// Detaches everything and removes what is pinned, and the cgroups of meter that are empty. Returns whether
+    /// anything was there to remove. A cgroup with processes in it stays: without a binding it is a folder like any
+    /// other.
     pub fn uninstall() -> Result<bool, KernelError> {
         if !rustix::process::geteuid().is_root() {
             return Err(KernelError::NotRoot);

@@ -157,7 +157,7 @@ fn hold(session: &Session, live: &mut Live, facts: &RequestFacts) -> Result<(), 
     let quote = shared.prices.quote(target.matched.price_provider, facts, at);
     let hold = shared
         .cashier
-        .admit_request(target.peer.account, &target.peer.process, open.exchange.request_line(), &quote, at)
+        .admit(target.peer.account, &target.peer.process, open.exchange.request_line(), &quote, at)
         .map_err(Refusal::budget)?;
     open.exchange.admitted(hold.id, hold.amount, hold.clamp);
     open.hold = Some(hold);
