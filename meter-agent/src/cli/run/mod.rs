@@ -111,12 +111,12 @@ fn task_name(text: &str) -> Result<String, crate::ids::NameError> {
     AccountPath::host().child("agent").and_then(|agent| agent.child(text)).map(|_| text.to_owned())
 }
 
-/// Sortable by time, to the second, and different for two in one second: `20261121T081530-7f3a`.
+/// Sortable by time, to the second, and different for any number in one second: `20261121T081530-7f3a90c2`.
 fn task_id(now: clock::Timestamp) -> String {
     let stamp: String = now.rfc3339().chars().take(19).filter(|c| *c != '-' && *c != ':').collect();
     let id = ExchangeId::new().0;
-    let [.., high, low] = *id.as_bytes();
-    format!("{stamp}-{high:02x}{low:02x}")
+    let [.., a, b, c, d] = *id.as_bytes();
+    format!("{stamp}-{:08x}", u32::from_be_bytes([a, b, c, d]))
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {
@@ -163,11 +163,11 @@ mod tests {
         let at = |us| task_id(clock::Timestamp::from_micros(us));
         let first = at(1_795_248_930_000_000);
         assert!(first.starts_with("20261121T081530-"), "{first}");
-        assert_eq!(first.len(), 20);
+        assert_eq!(first.len(), 24);
         assert_eq!(task_name(&first).unwrap(), first);
         assert!(first < at(1_795_248_931_000_000));
-        let many: std::collections::BTreeSet<String> = (0..16).map(|_| at(0)).collect();
-        assert!(many.len() > 8);
+        let many: std::collections::BTreeSet<String> = (0..100).map(|_| at(0)).collect();
+        assert_eq!(many.len(), 100);
     }
 
     #[test]
