@@ -42,53 +42,60 @@ impl Tap {
     }
 }
 
-/// Where an answer's bytes come from.
-pub(crate) enum AnswerSource {
-    Streamed(Incoming),
-    /// Read already, because it had to be looked at.
-    Read(Option<Bytes>),
+/// Where an answer's bytes come from: what was read ahead to be looked at, then the rest. Whoever reads it gets the
+/// provider's frames, whole and in their order, and its error where it broke off.
+pub(crate) struct AnswerSource<B: Body = Incoming> {
+    ahead: VecDeque<Result<Frame<Bytes>, B::Error>>,
+    /// `None` once its end or its error was read.
+    rest: Option<B>,
 }
 
-impl AnswerSource {
-    /// Takes up to `max` bytes; what is longer is cut, as an error body may be.
-    pub(crate) async fn read(&mut self, max: usize) -> Bytes {
-        match self {
-            Self::Read(bytes) => bytes.take().unwrap_or_default(),
-            Self::Streamed(body) => {
-                let mut read = BytesMut::new();
-                while let Some(Ok(frame)) = body.frame().await {
-                    if let Ok(data) = frame.into_data() {
-                        read.extend_from_slice(&data[..data.len().min(max - read.len())]);
-                    }
-                }
-                read.freeze()
+impl<B: Body<Data = Bytes> + Unpin> AnswerSource<B> {
+    pub(crate) fn new(body: B) -> Self {
+        Self { ahead: VecDeque::new(), rest: Some(body) }
+    }
+
+    /// Shows the first bytes, `max` of them or somewhat more, or fewer where the body ends or breaks off. They stay in
+    /// place.
+    pub(crate) async fn look(&mut self, max: usize) -> Bytes {
+        let mut seen = BytesMut::new();
+        while seen.len() < max
+            && let Some(body) = &mut self.rest
+        {
+            let frame = body.frame().await;
+            match &frame {
+                Some(Ok(frame)) => seen.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
+                Some(Err(_)) | None => self.rest = None,
             }
+            self.ahead.extend(frame);
         }
+        seen.freeze()
     }
 }
 
-impl Body for AnswerSource {
+impl<B: Body<Data = Bytes, Error: Unpin> + Unpin> Body for AnswerSource<B> {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut *self {
-            Self::Streamed(body) => Pin::new(body).poll_frame(cx),
-            Self::Read(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if let Some(frame) = self.ahead.pop_front() {
+            return Poll::Ready(Some(frame));
+        }
+        match &mut self.rest {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Streamed(body) => body.is_end_stream(),
-            Self::Read(bytes) => bytes.is_none(),
-        }
+        self.ahead.is_empty() && self.rest.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Streamed(body) => body.size_hint(),
-            Self::Read(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+        match &self.rest {
+            Some(body) if self.ahead.is_empty() => body.size_hint(),
+            // An exact length would replace a framing in which an error or trailers show.
+            Some(_) | None => SizeHint::default(),
         }
     }
 }
@@ -230,5 +237,65 @@ impl Body for AnswerBody {
             Self::Metered(body) if body.stripper.is_some() => SizeHint::default(),
             Self::Metered(body) => body.upstream.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    /// Frames as a provider may send them.
+    struct Frames(VecDeque<Result<Frame<Bytes>, &'static str>>);
+
+    impl Body for Frames {
+        type Data = Bytes;
+        type Error = &'static str;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+            Poll::Ready(self.0.pop_front())
+        }
+    }
+
+    fn data(text: &'static str) -> Frame<Bytes> {
+        Frame::data(Bytes::from_static(text.as_bytes()))
+    }
+
+    /// What the agent gets after `max` bytes were looked at: data, then how it ended.
+    async fn looked_at(
+        frames: impl IntoIterator<Item = Result<Frame<Bytes>, &'static str>>,
+        max: usize,
+    ) -> (Bytes, String, &'static str) {
+        let mut source = AnswerSource::new(Frames(frames.into_iter().collect()));
+        let seen = source.look(max).await;
+        let (mut passed, mut end) = (String::new(), "complete");
+        while let Some(frame) = source.frame().await {
+            assert_eq!(source.size_hint().exact(), None);
+            match frame.map(Frame::into_data) {
+                Ok(Ok(chunk)) => passed.push_str(std::str::from_utf8(&chunk).unwrap()),
+                Ok(Err(_)) => end = "trailers",
+                Err(error) => end = error,
+            }
+        }
+        (seen, passed, end)
+    }
+
+    #[tokio::test]
+    async fn a_body_longer_than_what_is_looked_at_is_passed_on_whole() {
+        let frames = || [data("one"), data("two"), data("three"), Frame::trailers(HeaderMap::new())].map(Ok);
+        for (max, seen) in [(0, ""), (1, "one"), (4, "onetwo"), (1_000, "onetwothree")] {
+            let (looked, passed, end) = looked_at(frames(), max).await;
+            assert_eq!((&looked[..], passed.as_str(), end), (seen.as_bytes(), "onetwothree", "trailers"), "{max}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_while_it_is_looked_at_breaks_off_for_the_agent_too() {
+        let (seen, passed, end) = looked_at([Ok(data("one")), Err("reset")], 1_000).await;
+        assert_eq!((&seen[..], passed.as_str(), end), (&b"one"[..], "one", "reset"));
     }
 }

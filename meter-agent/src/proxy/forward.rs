@@ -21,8 +21,8 @@ use crate::{
     usage::{self, AnswerHead, Billing, Dialect, Endpoint, strip::UsageStripper},
 };
 
-/// An error body that is looked at to see whether the provider dislikes being asked for usage.
-const ERROR_BODY_MAX: usize = 256 * 1024;
+/// As much of an error body is looked at to see whether the provider dislikes being asked for usage: it says so early.
+const ERROR_BODY_LOOK: usize = 256 * 1024;
 /// Headers by which a request asks to be taken for another method than its own.
 const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 /// Where providers put their own id of a request.
@@ -95,16 +95,13 @@ async fn forward(session: &Session, parts: &Parts, ready: Ready, live: &mut Live
     // The request is on its way while its hold is being written; the answer waits for both.
     let (response, ()) = tokio::try_join!(head.send(body, keeps_encoding), durable(&mut open.hold))?;
     let (mut answered, body) = response.into_parts();
-    let mut body = AnswerSource::Streamed(body);
+    let mut body = AnswerSource::new(body);
     let mut strip = ready.asked.is_some();
     if let (Some(original), 400 | 422) = (ready.asked, answered.status.as_u16()) {
-        let read = body.read(ERROR_BODY_MAX).await;
-        if minds_being_asked(&read) {
+        if minds_being_asked(&body.look(ERROR_BODY_LOOK).await) {
             let again = head.send(RequestBody::whole(original, sent), false).await?;
             let (parts, streamed) = again.into_parts();
-            (answered, body) = (parts, AnswerSource::Streamed(streamed));
-        } else {
-            body = AnswerSource::Read(Some(read));
+            (answered, body) = (parts, AnswerSource::new(streamed));
         }
         strip = false;
     }
