@@ -168,8 +168,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     media_type(headers).is_some_and(|t| t.eq_ignore_ascii_case("application/json") || t.ends_with("+json"))
 }
 
-/// A signed body may not be changed: the provider would refuse it (AWS SigV4; RFC 9530; RFC 9421).
-fn is_signed(headers: &HeaderMap) -> bool {
+/// A signed request may not be changed: the provider would refuse it (AWS SigV4; RFC 9530; RFC 9421).
+pub(crate) fn is_signed(headers: &HeaderMap) -> bool {
     let sigv4 =
         headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).is_some_and(|v| v.starts_with("AWS4-"));
     sigv4 || ["content-digest", "digest", "signature", "x-amz-content-sha256"].iter().any(|n| headers.contains_key(*n))

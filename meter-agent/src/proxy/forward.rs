@@ -5,7 +5,7 @@ use hyper::body::Incoming;
 use tracing::info;
 
 use super::{
-    admission::{Ready, ReadyBody, Refusal, admit},
+    admission::{Ready, ReadyBody, Refusal, admit, is_signed},
     answer::{AnswerBody, AnswerSource, Metered, Tap},
     body::{RequestBody, Taken},
     connections::Busy,
@@ -91,7 +91,7 @@ async fn forward(session: &Session, parts: &Parts, ready: Ready, live: &mut Live
         ReadyBody::Rewritten(bytes) => (RequestBody::whole(bytes, sent.clone()), false),
         ReadyBody::Streamed(body) => (RequestBody::streamed(body, sent.clone()), true),
     };
-    let head = Head { parts, session, identity: ready.facts.stream };
+    let head = Head { parts, session, identity: asks_identity(ready.facts.stream, &parts.headers) };
     // The request is on its way while its hold is being written; the answer waits for both.
     let (response, ()) = tokio::try_join!(head.send(body, keeps_encoding), durable(&mut open.hold))?;
     let (mut answered, body) = response.into_parts();
@@ -129,6 +129,12 @@ async fn durable(hold: &mut Option<Hold>) -> Result<(), Refusal> {
         problem: Box::new(problem::refused(Refused::Ledger(error.to_string()))),
         end: |status, why| End::LedgerFault { status, why },
     })
+}
+
+/// Whether to ask for an uncompressed answer. Of a signed request the signature may cover its headers, so that it
+/// keeps them; nothing is taken out of its answer, and what reads it undoes the encoding.
+fn asks_identity(stream: bool, headers: &HeaderMap) -> bool {
+    stream && !is_signed(headers)
 }
 
 /// Whether an error answer is about the field by which the meter asked for usage.
@@ -235,4 +241,18 @@ impl Answer {
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
     media_type(headers).is_some_and(|t| t.eq_ignore_ascii_case("text/event-stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signed_request_keeps_the_encodings_it_accepts() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer key"));
+        assert!(asks_identity(true, &headers) && !asks_identity(false, &headers));
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static("AWS4-HMAC-SHA256 Credential=x"));
+        assert!(!asks_identity(true, &headers));
+    }
 }
