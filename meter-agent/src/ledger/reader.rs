@@ -1,6 +1,9 @@
 //! A read-only view of the ledger for the CLI, while a daemon writes and without one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cmp::Reverse,
+    path::{Path, PathBuf},
+};
 
 use rusqlite::{Connection, OpenFlags, Row as SqlRow, params};
 use serde::Serialize;
@@ -19,6 +22,9 @@ use crate::{
     money::Pico,
     usage::Usage,
 };
+
+/// Where an amount is parted to be summed: either part of some million accounts fits an integer.
+const SUM_PART: i64 = 1_000_000_000_000;
 
 /// Which rows to read.
 #[derive(Clone, Debug)]
@@ -138,20 +144,28 @@ impl Reader {
 
     /// What each process of the account and of everything below it spent, the dearest first.
     pub fn processes(&self, path: &AccountPath) -> Result<Vec<ProcessTotals>, LedgerError> {
-        let sql = "SELECT pid, start_ticks, exe, sum(p.spent), sum(p.exchanges) FROM accounts a \
-            CROSS JOIN processes p ON p.account = a.id \
+        // Amounts are summed in two parts: each is at its cap at most, and a sum of such is more than SQLite's integer.
+        let sql = "SELECT pid, start_ticks, exe, sum(p.exchanges), sum(p.spent / ?2), sum(p.spent % ?2) \
+            FROM accounts a CROSS JOIN processes p ON p.account = a.id \
             WHERE ?1 = 'host' OR a.path = ?1 OR (a.path > ?1 || '/' AND a.path < ?1 || '0') \
-            GROUP BY pid, start_ticks, exe ORDER BY 4 DESC, pid, start_ticks";
+            GROUP BY pid, start_ticks, exe";
         let read = |row: &SqlRow<'_>| {
             Ok(ProcessTotals {
                 process: Process { pid: row.get(0)?, start_ticks: count(row, 1)?, exe: row.get(2)? },
-                spent: Pico::new(row.get(3)?),
-                exchanges: count(row, 4)?,
+                spent: Pico::new(row.get::<_, i64>(4)?.saturating_mul(SUM_PART).saturating_add(row.get(5)?)),
+                exchanges: count(row, 3)?,
             })
         };
-        let run =
-            || self.connection.prepare_cached(sql)?.query_map([path.as_str()], read)?.collect::<Result<Vec<_>, _>>();
-        run().map_err(|e| self.failed(&e))
+        let run = || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.query_map(params![path.as_str(), SUM_PART], read)?.collect::<Result<Vec<_>, _>>()
+        };
+        let mut totals = run().map_err(|e| self.failed(&e))?;
+        totals.sort_unstable_by(|a, b| {
+            let order = |t: &ProcessTotals| (Reverse(t.spent), t.process.pid, t.process.start_ticks);
+            order(a).cmp(&order(b))
+        });
+        Ok(totals)
     }
 
     /// Ids of the account and of everything below it, itself first. `0` is the character after `/`.

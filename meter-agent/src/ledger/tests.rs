@@ -226,6 +226,17 @@ fn processes_are_summed_over_everything_below() {
 }
 
 #[test]
+fn what_a_process_spent_in_many_accounts_is_capped_and_still_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let ops = [plain(TASK, row("a/t", i64::MAX)), plain(OTHER, row("b", i64::MAX)), plain(AGENT, row("a", 7))];
+    store.commit(&ops.iter()).unwrap();
+    let spent = |account: &str| Reader::open(dir.path()).unwrap().processes(&path(account)).unwrap()[0].spent;
+    assert_eq!((spent("host"), spent("a")), (Pico::new(i64::MAX), Pico::new(i64::MAX)));
+    assert_eq!(spent("a/t"), Pico::new(i64::MAX), "one that is at the cap by itself is exact");
+}
+
+#[test]
 fn the_queries_of_the_cli_use_an_index() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
