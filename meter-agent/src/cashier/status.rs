@@ -64,6 +64,18 @@ impl Cashier {
         list
     }
 
+    /// One account.
+    pub fn status_of(&self, path: &AccountPath) -> Option<AccountStatus> {
+        let books = self.books.lock();
+        books.accounts.id(path).map(|id| status(books.accounts.get(id)))
+    }
+
+    /// What an account and those below it have on hold now.
+    pub fn held(&self, path: &AccountPath) -> Option<Pico> {
+        let books = self.books.lock();
+        books.accounts.id(path).map(|id| books.accounts.get(id).held())
+    }
+
     pub fn summary(&self, path: &AccountPath) -> Option<Summary> {
         let books = self.books.lock();
         let id = books.accounts.id(path)?;

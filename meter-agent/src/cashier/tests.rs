@@ -241,6 +241,19 @@ fn a_task_s_own_budget_caps_it() {
         remaining_usd: Pico::new(50),
     };
     assert_eq!(status[3].limits, [limit]);
+    let one = desk.cashier.status_of(&path("research/u")).unwrap();
+    assert_eq!((&one.account, &one.limits), (&status[3].account, &status[3].limits));
+    assert!(desk.cashier.status_of(&path("research/v")).is_none());
+}
+
+#[tokio::test]
+async fn what_is_held_below_an_account_is_told_without_its_status() {
+    let desk = desk(None);
+    let hold = admit(&desk.cashier, desk.task, 30).unwrap();
+    let held = |account: &str| desk.cashier.held(&path(account));
+    assert_eq!((held("research"), held("research/t")), (Some(Pico::new(30)), Some(Pico::new(30))));
+    hold.settle(row(1));
+    assert_eq!((held("research"), held("other")), (Some(Pico::ZERO), None));
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl Service {
     fn balance(&self, account: &AccountPath) -> Result<Answer, Fault> {
         let status = self.status_of(account)?;
         let mut reports = self.reports(vec![status])?;
-        reports.pop().map(|account| Answer::Balance { account }).ok_or_else(|| unknown(account, &[]))
+        reports.pop().map(|account| Answer::Balance { account }).ok_or_else(|| self.unknown(account))
     }
 
     fn fund(&self, peer: &Peer, account: AccountPath, amount: Pico) -> Result<Answer, Fault> {
@@ -124,13 +124,13 @@ impl Service {
     /// The command has ended, but its last exchange may be a moment from being settled.
     fn summary(&self, account: &AccountPath, runtime: &Handle) -> Result<Summary, Fault> {
         for _ in 0..SETTLE_STEPS {
-            if !self.status_of(account)?.held_usd.is_positive() {
+            if !self.cashier.held(account).is_some_and(Pico::is_positive) {
                 break;
             }
             std::thread::sleep(SETTLE_STEP);
         }
         self.flush(runtime);
-        let summary = self.cashier.summary(account).ok_or_else(|| unknown(account, &[]))?;
+        let summary = self.cashier.summary(account).ok_or_else(|| self.unknown(account))?;
         Ok(Summary {
             spent_usd: summary.spent,
             budget: summary.budget,
@@ -151,11 +151,11 @@ impl Service {
     }
 
     fn status_of(&self, account: &AccountPath) -> Result<AccountStatus, Fault> {
-        let all = self.cashier.status();
-        match all.iter().position(|status| status.account == *account) {
-            Some(at) => Ok(all.into_iter().nth(at).expect("the position was found in it")),
-            None => Err(unknown(account, &all)),
-        }
+        self.cashier.status_of(account).ok_or_else(|| self.unknown(account))
+    }
+
+    fn unknown(&self, account: &AccountPath) -> Fault {
+        unknown(account, &self.cashier.status())
     }
 
     fn reports(&self, statuses: Vec<AccountStatus>) -> Result<Vec<AccountReport>, Fault> {
