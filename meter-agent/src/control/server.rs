@@ -3,13 +3,20 @@
 //! Bounded in clients, line length and silence, since whoever may open the socket includes agents' own users.
 
 use std::{
-    fs, io,
-    os::unix::fs::{PermissionsExt, chown},
+    collections::{HashMap, hash_map::Entry},
+    fs,
+    io::{self, Write},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{PermissionsExt, chown},
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
@@ -28,6 +35,10 @@ use crate::{tasks, users};
 
 /// Clients served at one time; more wait in the socket's backlog.
 const CLIENTS_MAX: usize = 64;
+/// Of those, one user's at most, root excepted: one who keeps as many idle leaves places for the others.
+const CLIENTS_PER_USER_MAX: usize = CLIENTS_MAX / 2;
+/// Clients that wait to be accepted; beyond it, connects wait.
+const BACKLOG: i32 = 128;
 /// A client that says nothing for this long, or takes no bytes, makes room for others.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Pause after a failed accept: without one, a lack of file descriptors would spin.
@@ -62,8 +73,7 @@ pub fn bind(path: &Path) -> Result<Bound, ControlError> {
         // Made under a name of its own with the right owner and mode, then moved, so that it is never too open.
         let fresh = path.with_extension("new");
         let _ = fs::remove_file(&fresh);
-        let listener = UnixListener::bind(&fresh)?;
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))?;
+        let listener = UnixListener::from_std(listen_closed(&fresh)?)?;
         chown(&fresh, users::sudo_user(), users::group_id(users::METER_GROUP))?;
         fs::set_permissions(&fresh, fs::Permissions::from_mode(SOCKET_MODE))?;
         fs::rename(&fresh, path)?;
@@ -72,16 +82,32 @@ pub fn bind(path: &Path) -> Result<Bound, ControlError> {
     open().map_err(|source| ControlError { path: path.to_owned(), source })
 }
 
+/// Listens at a path that nobody but its owner may open, from its first moment on, whatever the umask: the mode of
+/// the socket itself is what the path gets (`unix_bind_bsd` in the kernel).
+fn listen_closed(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(OwnedFd::from(socket).into())
+}
+
 impl Bound {
     /// Serves until `shutdown`, then lets requests that are being answered finish.
     pub async fn serve(self, service: Arc<Service>, shutdown: CancellationToken) {
         let clients = Arc::new(Semaphore::new(CLIENTS_MAX));
+        let users = Arc::new(Users::default());
         let tracker = TaskTracker::new();
         while let Some(stream) = self.accept(&shutdown).await {
+            let Some(user) = Users::enter(&users, &stream) else {
+                turn_away(stream);
+                continue;
+            };
             let Ok(place) = Arc::clone(&clients).acquire_owned().await else { break };
             let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
             tasks::spawn_waited(&tracker, "control-client", async move {
-                let _place = place;
+                let (_place, _user) = (place, user);
                 if let Err(error) = serve_client(stream, service, shutdown).await {
                     tracing::debug!(%error, "control client left");
                 }
@@ -106,6 +132,52 @@ impl Bound {
             }
         }
     }
+}
+
+/// How many clients each user has.
+#[derive(Default)]
+struct Users(Mutex<HashMap<u32, usize>>);
+
+/// One client of a user, counted until dropped.
+struct User {
+    all: Arc<Users>,
+    uid: u32,
+}
+
+impl Users {
+    /// `None` for a user who has enough clients, and for a client without one.
+    fn enter(all: &Arc<Self>, stream: &UnixStream) -> Option<User> {
+        let uid = stream.peer_cred().ok()?.uid();
+        Self::count(all, uid)
+    }
+
+    fn count(all: &Arc<Self>, uid: u32) -> Option<User> {
+        let mut counts = all.0.lock();
+        let count = counts.entry(uid).or_default();
+        if uid != 0 && *count >= CLIENTS_PER_USER_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(User { all: Arc::clone(all), uid })
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let mut counts = self.all.0.lock();
+        if let Entry::Occupied(mut count) = counts.entry(self.uid) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// Says why and closes. Nobody waits for it: a fresh socket has room for the line, and who does not read it loses it.
+fn turn_away(stream: UnixStream) {
+    let fault = Fault::new(FaultKind::Failed, "your user has too many connections to the daemon; end some of them");
+    let _ = stream.into_std().and_then(|mut stream| stream.write_all(&line(&Answer::Error(fault))));
 }
 
 async fn serve_client(stream: UnixStream, service: Arc<Service>, shutdown: CancellationToken) -> io::Result<()> {
@@ -172,6 +244,36 @@ mod tests {
         assert_eq!(read_line(&mut cut).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         let mut endless = BufReader::new(tokio::io::repeat(b'x'));
         assert_eq!(read_line(&mut endless).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn one_user_s_clients_leave_places_for_others_and_are_given_back() {
+        let users = Arc::new(Users::default());
+        let enter = |uid| Users::count(&users, uid);
+        let mut own: Vec<_> = (0..CLIENTS_PER_USER_MAX).map(|_| enter(1_000).unwrap()).collect();
+        assert!(enter(1_000).is_none());
+        assert!(enter(1_001).is_some());
+        let root: Vec<_> = (0..CLIENTS_MAX).map(|_| enter(0).unwrap()).collect();
+        own.pop();
+        assert!(enter(1_000).is_some());
+        drop((own, root));
+        assert!(users.0.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_is_turned_away_is_told_why() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        turn_away(ours);
+        let told = read_line(&mut BufReader::new(theirs)).await.unwrap().unwrap();
+        assert!(String::from_utf8(told).unwrap().contains("too many connections"));
+    }
+
+    #[test]
+    fn the_socket_is_closed_to_others_from_its_first_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _listener = listen_closed(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[tokio::test]
