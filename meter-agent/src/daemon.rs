@@ -6,6 +6,7 @@
 //! running are refused and not unmetered.
 
 pub mod attached;
+pub mod directory;
 pub mod enforcer;
 pub mod locals;
 pub mod lock;
@@ -13,7 +14,6 @@ pub mod ticker;
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -45,6 +45,7 @@ use crate::{
     users,
 };
 use attached::{Attached, Home, wait_for_the_last_one};
+use directory::DirectoryError;
 use enforcer::Enforcer;
 use locals::Locals;
 use lock::{Lock, LockError};
@@ -58,6 +59,8 @@ const REAP_MS: u64 = 500;
 const FLOW_AGE: Duration = Duration::from_mins(1);
 /// A daemon that was started for a task waits this long for it before it ends again.
 const FIRST_TASK_WAIT: Duration = Duration::from_secs(10);
+/// Agents read their bundles below it.
+pub const RUN_DIR_MODE: u32 = 0o755;
 /// The control socket needs one thread for its lines; what blocks is done elsewhere.
 const CONTROL_THREADS: usize = 1;
 
@@ -68,8 +71,8 @@ pub enum DaemonError {
     NotRoot,
     #[error(transparent)]
     Lock(#[from] LockError),
-    #[error("{path} can't be made ({source}); choose another directory in the config")]
-    Directory { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     #[error("upstream_ca_file {path} {reason}; name a PEM file of certificates")]
     UpstreamCa { path: PathBuf, reason: String },
     #[error(transparent)]
@@ -123,7 +126,7 @@ pub fn bind(options: Options) -> Result<Bound, DaemonError> {
         return Err(DaemonError::NotRoot);
     }
     let run_dir = options.config.run_dir.clone();
-    let made = make_dir(&run_dir, 0o755)?;
+    let made = directory::make(&run_dir, RUN_DIR_MODE)?;
     open(options).inspect_err(|_| {
         if made {
             // One that is not empty is in use by somebody else.
@@ -137,7 +140,7 @@ fn open(options: Options) -> Result<Bound, DaemonError> {
     let lock = Lock::take(&config.lock_file())?;
     let hosts = Arc::new(HostTable::new(&config.hosts)?);
     let upstream_ca = upstream_roots(config.upstream_ca_file.as_deref())?;
-    make_dir(&config.data_dir, 0o700)?;
+    directory::make(&config.data_dir, 0o700)?;
     let traffic = tokio::runtime::Builder::new_multi_thread().thread_name("meter-traffic").enable_all().build()?;
     let control_runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
@@ -319,19 +322,6 @@ fn upstream_roots(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, D
     let pem = fs::read(path).map_err(|error| fault(format!("can't be read ({error})")))?;
     let roots = bundle::certificates(&pem);
     if roots.is_empty() { Err(fault("holds no certificate".to_owned())) } else { Ok(roots) }
-}
-
-/// Makes the directory with this mode, and tells whether it did; one that is there keeps its own.
-fn make_dir(path: &Path, mode: u32) -> Result<bool, DaemonError> {
-    let make = || -> io::Result<bool> {
-        if path.is_dir() {
-            return Ok(false);
-        }
-        fs::create_dir_all(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-        Ok(true)
-    };
-    make().map_err(|source| DaemonError::Directory { path: path.to_owned(), source })
 }
 
 /// Each connection takes a few descriptors, and the usual soft limit of 1,024 is for programs that use `select`.

@@ -1,7 +1,7 @@
 //! `meter daemon`: serves in the foreground, or starts itself in the background and waits until it is ready.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, BufRead, BufReader, Write},
     os::unix::fs::OpenOptionsExt,
     process::{Command, ExitCode, Stdio},
@@ -20,7 +20,7 @@ use crate::{
         client::Client,
         wire::{Answer, Request},
     },
-    daemon::{self, DaemonError, Options, lock::LockError},
+    daemon::{self, DaemonError, Options, RUN_DIR_MODE, directory, lock::LockError},
     users,
 };
 
@@ -112,6 +112,7 @@ fn serves(config: &Config) -> bool {
 
 /// Starts a daemon and returns the line it tells.
 fn start(args: &Args, config: &Config) -> anyhow::Result<String> {
+    directory::make(&config.run_dir, RUN_DIR_MODE)?;
     let log = open_log(config).with_context(|| format!("{} can't be opened", config.log_file().display()))?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["daemon", "--announce"]);
@@ -131,6 +132,5 @@ fn start(args: &Args, config: &Config) -> anyhow::Result<String> {
 }
 
 fn open_log(config: &Config) -> io::Result<File> {
-    fs::create_dir_all(&config.run_dir)?;
     File::options().create(true).append(true).mode(0o640).open(config.log_file())
 }
