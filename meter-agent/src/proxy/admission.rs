@@ -5,6 +5,7 @@ use http::{HeaderMap, Method, header, request::Parts, uri::PathAndQuery};
 use hyper::body::{Body, Incoming};
 
 use super::{
+    aside::IN_PLACE_MAX,
     body::{self, ReadError},
     decode,
     http::{Session, media_type, request_host, same_host},
@@ -92,19 +93,12 @@ pub(crate) async fn admit(
     })?;
     live.open().body = taken;
     let coding = parts.headers.get(header::CONTENT_ENCODING).and_then(|v| v.to_str().ok());
-    let decoded = match coding {
-        None => original.clone(),
-        Some(coding) => {
-            decode::decode_whole(Some(coding), &original, body::REQUEST_MAX).map(Bytes::from).map_err(|error| {
-                Refusal::request(problem::unreadable(&format!("the request's body can't be decoded: {error}")))
-            })?
-        }
-    };
+    let coding = coding.map(str::to_owned);
     let dialect = target.matched.dialect;
-    let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let mut facts = dialect
-        .request(endpoint, path, &decoded)
-        .map_err(|error| Refusal::request(problem::unreadable(&error.to_string())))?;
+    let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+    let (body, heavy) = (original.clone(), coding.is_some() || original.len() > IN_PLACE_MAX);
+    let (mut facts, decoded) =
+        aside(session, heavy, move || understood(dialect, endpoint, &path, coding.as_deref(), body)).await?;
     let signed = is_signed(&parts.headers);
     facts.can_clamp &= !signed;
     live.open().exchange.asked(facts.model.clone(), facts.stream);
@@ -113,7 +107,37 @@ pub(crate) async fn admit(
         ask_usage: facts.must_ask_usage && target.matched.understands_stream_options && !signed,
         ceiling: live.open().hold.as_ref().and_then(|h| h.clamp),
     };
-    rewritten(dialect, endpoint, facts, rewrite, &original, &decoded)
+    let heavy = decoded.len() > IN_PLACE_MAX && rewrite != Rewrite::default();
+    aside(session, heavy, move || rewritten(dialect, endpoint, facts, rewrite, &original, &decoded)).await
+}
+
+/// Runs work on a body; one that can't be looked at is not forwarded.
+async fn aside<T: Send + 'static>(
+    session: &Session,
+    heavy: bool,
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let failed = |_| Refusal::request(problem::unreadable("the request's body could not be looked at"));
+    session.shared.aside.run(heavy, work).await.map_err(failed)?
+}
+
+/// What a request says, and its body as it says it.
+fn understood(
+    dialect: &dyn Dialect,
+    endpoint: Endpoint,
+    path: &str,
+    coding: Option<&str>,
+    body: Bytes,
+) -> Result<(RequestFacts, Bytes), Refusal> {
+    let unreadable = |why: String| Refusal::request(problem::unreadable(&why));
+    let decoded = match coding {
+        None => body,
+        Some(coding) => decode::decode_whole(Some(coding), &body, body::REQUEST_MAX)
+            .map_err(|error| unreadable(format!("the request's body can't be decoded: {error}")))?
+            .into(),
+    };
+    let facts = dialect.request(endpoint, path, &decoded).map_err(|error| unreadable(error.to_string()))?;
+    Ok((facts, decoded))
 }
 
 fn rewritten(

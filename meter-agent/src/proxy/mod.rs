@@ -6,6 +6,7 @@
 
 mod admission;
 mod answer;
+mod aside;
 mod body;
 mod connection;
 mod connections;
@@ -73,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) upstream: upstream::Pools,
     pub(crate) connections: Arc<Connections>,
     pub(crate) bodies: body::Room,
+    pub(crate) aside: aside::Aside,
     /// Stop taking new work; what runs may finish.
     pub(crate) drain: CancellationToken,
     pub(crate) netns_cookie: u64,
@@ -86,6 +88,7 @@ pub fn bind(setup: Setup) -> Result<Bound, ProxyError> {
         upstream: upstream::Pools::new(tls::client_roots(&setup.upstream_ca)?),
         connections: Arc::new(Connections::default()),
         bodies: body::Room::default(),
+        aside: aside::Aside::default(),
         drain: CancellationToken::new(),
         netns_cookie: sockets.netns_cookie,
         kernel: setup.kernel,
