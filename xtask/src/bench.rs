@@ -5,8 +5,11 @@ use crate::packages::{self, CURL, IPROUTE, OPENSSL, WRK, as_root, cargo, run_com
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Seconds per measurement.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 3)]
     seconds: u32,
+    /// Rounds, of which the medians are printed.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
     /// Connections that wrk keeps open.
     #[arg(long, default_value_t = 16)]
     connections: u32,
@@ -16,5 +19,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     packages::ensure(&[&IPROUTE, &CURL, &OPENSSL, &WRK])?;
     run_command(cargo().args(["build", "--release", "--package", "meter-agent", "--package", "meter-tests"]))?;
     let mut bench = as_root(packages::target().join("release/bench"));
-    run_command(bench.arg(arguments.seconds.to_string()).arg(arguments.connections.to_string()))
+    let Arguments { seconds, rounds, connections } = arguments;
+    run_command(bench.args([seconds, rounds, connections].map(ToString::to_string)))
 }

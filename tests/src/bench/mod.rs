@@ -4,7 +4,9 @@
 //! it, and the numbers say little). All traffic is HTTP/1.1 over TLS on both legs.
 
 pub mod kernel;
+pub mod plain;
 pub mod process;
 pub mod proxies;
 pub mod stream;
+pub mod table;
 pub mod wrk;

@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
+use super::process::{PROXY_CORE, on_core};
 use crate::{harness::wait_for, simulator::certs::Authority};
 
 /// A proxy that runs; ended when dropped.
 pub struct Proxy {
-    pub name: &'static str,
     pub port: u16,
     child: Child,
 }
@@ -26,34 +26,49 @@ pub struct Upstream<'a> {
 
 type Prepare = fn(&Path, u16, &Upstream<'_>) -> std::io::Result<Command>;
 
-/// Name, program and preparation of each.
-const KNOWN: [(&str, &str, u16, Prepare); 3] = [
-    ("haproxy", "haproxy", 9443, haproxy),
-    ("Envoy", "envoy", 9444, envoy),
-    ("mitmproxy", "mitmdump", 9445, mitmproxy),
+/// A proxy that can be measured.
+pub struct Known {
+    pub name: &'static str,
+    /// `None`: it is a part of this program.
+    program: Option<&'static str>,
+    pub port: u16,
+    prepare: Prepare,
+}
+
+const KNOWN: [Known; 4] = [
+    Known { name: "plain", program: None, port: 9442, prepare: super::plain::prepare },
+    Known { name: "haproxy", program: Some("haproxy"), port: 9443, prepare: haproxy },
+    Known { name: "Envoy", program: Some("envoy"), port: 9444, prepare: envoy },
+    Known { name: "mitmproxy", program: Some("mitmdump"), port: 9445, prepare: mitmproxy },
 ];
 
-/// Starts a proxy that is installed, one after the other: each is ended before the next one starts.
-pub fn installed() -> impl Iterator<Item = (&'static str, impl Fn(&Path, &Upstream<'_>) -> anyhow::Result<Proxy>)> {
-    KNOWN.into_iter().filter(|(_, program, ..)| is_installed(program)).map(|(name, _, port, prepare)| {
-        (name, move |folder: &Path, upstream: &Upstream<'_>| {
-            let authority = Authority::new()?;
-            let (certificate, key) = authority.leaf_pem(&[upstream.name.to_owned()])?;
-            fs::write(folder.join("leaf.pem"), format!("{certificate}{key}"))?;
-            fs::write(folder.join("leaf.crt"), certificate)?;
-            fs::write(folder.join("leaf.key"), key)?;
-            let mut command = prepare(folder, port, upstream)?;
-            let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-            wait_for(name, Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).ok());
-            super::process::pin(child.id(), super::process::PROXY_CORE);
-            Ok(Proxy { name, port, child })
-        })
-    })
+/// Those that are installed, and the names of those that are not.
+pub fn installed() -> (Vec<Known>, Vec<&'static str>) {
+    let (here, missing): (Vec<Known>, Vec<Known>) =
+        KNOWN.into_iter().partition(|known| known.program.is_none_or(is_installed));
+    (here, missing.into_iter().map(|known| known.name).collect())
+}
+
+impl Known {
+    /// Starts it on its core, and returns when it listens.
+    pub fn start(&self, folder: &Path, upstream: &Upstream<'_>) -> anyhow::Result<Proxy> {
+        let authority = Authority::new()?;
+        let (certificate, key) = authority.leaf_pem(&[upstream.name.to_owned()])?;
+        fs::write(folder.join("leaf.pem"), format!("{certificate}{key}"))?;
+        fs::write(folder.join("leaf.crt"), certificate)?;
+        fs::write(folder.join("leaf.key"), key)?;
+        let mut command = (self.prepare)(folder, self.port, upstream)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = on_core(PROXY_CORE, || command.spawn())?;
+        let proxy = Proxy { port: self.port, child };
+        wait_for(self.name, Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", self.port)).ok());
+        Ok(proxy)
+    }
 }
 
 impl Proxy {
-    pub fn pids(&self) -> Vec<u32> {
-        vec![self.child.id()]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 }
 

@@ -21,14 +21,33 @@ impl Load {
     }
 }
 
-/// The script that makes wrk post, and print one line of JSON.
-pub fn write_script(folder: &Path) -> std::io::Result<String> {
-    let path = folder.join("load.lua");
-    let text = r#"
+/// The scripts that make wrk post, and print one line of JSON.
+pub struct Scripts {
+    /// Requests on connections that are kept.
+    pub kept: String,
+    /// A connection for each request.
+    pub closed: String,
+}
+
+impl Scripts {
+    pub fn write(folder: &Path) -> std::io::Result<Self> {
+        let write = |name: &str, more: &str| {
+            let path = folder.join(name);
+            fs::write(&path, format!("{SCRIPT}{more}"))?;
+            Ok::<_, std::io::Error>(path.display().to_string())
+        };
+        Ok(Self {
+            kept: write("kept.lua", "")?,
+            closed: write("closed.lua", "wrk.headers[\"connection\"] = \"close\"\n")?,
+        })
+    }
+}
+
+const SCRIPT: &str = r#"
 wrk.method = "POST"
 wrk.headers["content-type"] = "application/json"
 wrk.headers["authorization"] = "Bearer test-key"
-wrk.headers["host"] = "api.openai.com"
+wrk.headers["Host"] = "api.openai.com"
 wrk.body = '{"model":"gpt-4o","max_completion_tokens":20,"messages":[{"role":"user","content":"Hello!"}]}'
 done = function(summary, latency, requests)
   local e = summary.errors
@@ -37,14 +56,12 @@ done = function(summary, latency, requests)
     e.connect + e.read + e.write + e.status + e.timeout))
 end
 "#;
-    fs::write(&path, text)?;
-    Ok(path.display().to_string())
-}
 
 /// wrk's command line.
 pub fn words(url: &str, script: &str, connections: u32, seconds: u32) -> Vec<String> {
+    let core = super::process::LOAD_CORE.to_string();
     let (connections, seconds) = (connections.to_string(), format!("{seconds}s"));
-    ["taskset", "-c", super::process::LOAD_CORE, "wrk", "-t1", "-c", &connections, "-d", &seconds, "-s", script, url]
+    ["taskset", "-c", &core, "wrk", "-t1", "-c", &connections, "-d", &seconds, "-s", script, url]
         .map(str::to_owned)
         .to_vec()
 }

@@ -1,170 +1,203 @@
-//! `bench SECONDS CONNECTIONS`: prints the table of `cargo xtask bench`; `bench probe` is the stream's client.
+//! `bench SECONDS ROUNDS CONNECTIONS`: prints the tables of `cargo xtask bench`. `bench probe` is the streams'
+//! client, `bench plain` the proxy that does not meter.
 //!
-//! Latency is measured with one connection, so that nothing waits for anything else; requests per second, CPU and
-//! memory with many.
+//! In each round every contender has its turn, alone on the machine: the meter's kernel programs are attached in its
+//! own turns only. What is printed are medians over the rounds, so that a busy moment of the host spoils no number.
 
-use std::process::Command;
+use std::{fs, path::Path, process::Command};
 
 use anyhow::Context;
 use meter_tests::{
     bench::{
         kernel::Statistics,
-        process::{LOAD_CORE, PROXY_CORE, cpu_ns, peak_rss_kib, pin},
+        plain,
+        process::{LOAD_CORE, PROXY_CORE, cpu_ns, on_core, peak_rss_kib},
         proxies::{self, Upstream},
         stream::{self, Delays},
-        wrk::{self, Load},
+        table::{self, Row, Sample},
+        wrk::{self, Load, Scripts},
     },
-    harness::{Lab, LabOptions, Names},
+    harness::{Lab, LabOptions},
     simulator::{Config, PROVIDERS},
 };
 
+const HOST: &str = PROVIDERS[0];
 const URL_PATH: &str = "v1/chat/completions";
-
-/// One row of the table.
-struct Measured {
-    name: &'static str,
-    latency: Load,
-    load: Load,
-    cpu_ns_per_request: Option<u64>,
-    rss_kib: Option<u64>,
-}
+/// More than any run spends, and less than the largest limit: every check is made and none refuses.
+const BUDGET_USD: &str = "1000000";
+/// The default, and the level at which no answer waits for the disk.
+const DURABILITIES: [(&str, &str); 2] = [("meter", "full"), ("meter (relaxed)", "relaxed")];
 
 struct Bench {
+    lab: Lab,
+    scripts: Scripts,
     seconds: u32,
     connections: u32,
-    script: String,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|argument| argument == "probe") {
-        return stream::probe();
+    match arguments.first().map(String::as_str) {
+        Some("probe") => return stream::probe(),
+        Some("plain") => return plain::run(&arguments[1..]),
+        _ => {}
     }
     let number = |index: usize, default: u32| arguments.get(index).map_or(Ok(default), |text| text.parse());
+    let (seconds, rounds, connections) = (number(0, 3)?, number(1, 5)?, number(2, 16)?);
     let folder = tempfile::tempdir()?;
-    let bench =
-        Bench { seconds: number(0, 10)?, connections: number(1, 16)?, script: wrk::write_script(folder.path())? };
-    bench.throughput(folder.path())?;
+    let scripts = Scripts::write(folder.path())?;
+    {
+        let mut bench = Bench { lab: lab(true), scripts, seconds, connections };
+        bench.compare(rounds, folder.path())?;
+        bench.kernel_costs()?;
+    }
     streams()
 }
 
-impl Bench {
-    fn throughput(&self, folder: &std::path::Path) -> anyhow::Result<()> {
-        let lab = Lab::start(LabOptions {
-            simulator: Config { instant: true, ..Config::default() },
-            ipv4_only: true,
-            ..LabOptions::default()
-        });
-        pin(lab.simulator.pid(), LOAD_CORE);
-        pin(lab.daemon.pid(), PROXY_CORE);
-        let statistics = Statistics::enable()?;
-        let direct = self.outside("direct", lab.daemon.names(), "api.openai.com", &[])?;
-        let metered = self.metered(&lab)?;
-        let costs = Statistics::read()?;
-        drop(statistics);
+fn lab(instant: bool) -> Lab {
+    let options =
+        LabOptions { simulator: Config { instant, ..Config::default() }, ipv4_only: true, ..LabOptions::default() };
+    on_core(LOAD_CORE, || Lab::prepare(options.budget("bench", BUDGET_USD)))
+}
 
-        let mut rows = vec![direct, metered];
-        let upstream = Upstream { address: lab.net.v4, name: PROVIDERS[0], ca: &lab.simulator.ca_file() };
-        for (name, start) in proxies::installed() {
-            let proxy = start(folder, &upstream).with_context(|| format!("starting {name}"))?;
-            let address = format!("127.0.0.1:{}", proxy.port);
-            rows.push(self.outside(name, lab.daemon.names(), &address, &proxy.pids())?);
+impl Bench {
+    fn compare(&mut self, rounds: u32, folder: &Path) -> anyhow::Result<()> {
+        let (others, missing) = proxies::installed();
+        let upstream = Upstream { address: self.lab.net.v4, name: HOST, ca: &self.lab.simulator.ca_file() };
+        let mut rows: Vec<Row> = Vec::new();
+        for round in 1..=rounds {
+            eprintln!("round {round} of {rounds}");
+            let mut samples = vec![("direct", self.outside("direct", HOST, None)?)];
+            for (name, durability) in DURABILITIES {
+                samples.push((name, self.metered(name, durability)?));
+            }
+            for other in &others {
+                let proxy = other.start(folder, &upstream).with_context(|| format!("starting {}", other.name))?;
+                let address = format!("localhost:{}", other.port);
+                samples.push((other.name, self.outside(other.name, &address, Some(proxy.pid()))?));
+            }
+            rows.resize_with(samples.len(), || Row { name: String::new(), samples: Vec::new() });
+            for (row, (name, sample)) in rows.iter_mut().zip(samples) {
+                name.clone_into(&mut row.name);
+                row.samples.push(sample);
+            }
         }
-        print_table(&rows, self.connections);
-        println!("\nkernel programs, by the kernel's own statistics:");
-        for (name, cost) in costs {
-            println!("  {name:<18} {:>6} ns per run, {} runs", cost.per_run_ns(), cost.runs);
-        }
+        table::print(&rows);
+        self.explain(rounds, &missing, &rows);
         Ok(())
     }
 
+    fn explain(&self, rounds: u32, missing: &[&str], rows: &[Row]) {
+        let Self { seconds, connections, .. } = self;
+        println!(
+            "\nMedians of {rounds} rounds of {seconds} s; p50 and p99 with one connection, the rest with {connections}. \
+             The proxy has one core, load and upstream the other.\n\"plain\" is the meter's HTTP and TLS without the \
+             meter. An answer of \"meter\" waits until its hold is on the disk, of \"meter (relaxed)\" it does not."
+        );
+        if !missing.is_empty() {
+            println!("Not installed: {}.", missing.join(", "));
+        }
+        let cpu = |name: &str| rows.iter().find(|row| row.name == name)?.cpu_us();
+        if let (Some(full), Some(relaxed), Some(plain)) = (cpu(DURABILITIES[0].0), cpu(DURABILITIES[1].0), cpu("plain"))
+        {
+            println!(
+                "CPU of metering, us per request beyond plain: {:.1}; relaxed {:.1}.",
+                full - plain,
+                relaxed - plain
+            );
+        }
+    }
+
     /// Load from outside every account, to a proxy's address or the provider's name.
-    fn outside(&self, name: &'static str, names: &Names, address: &str, pids: &[u32]) -> anyhow::Result<Measured> {
-        self.measure(name, pids, |connections| {
-            let words = wrk::words(&format!("https://{address}/{URL_PATH}"), &self.script, connections, self.seconds);
+    fn outside(&self, name: &str, address: &str, pid: Option<u32>) -> anyhow::Result<Sample> {
+        let url = format!("https://{address}/{URL_PATH}");
+        measure(name, pid, self.connections, |connections| {
+            let words = wrk::words(&url, &self.scripts.kept, connections, self.seconds);
             let mut command = Command::new(&words[0]);
             command.args(&words[1..]);
-            names.enter(&mut command);
+            self.lab.daemon.names().enter(&mut command);
             wrk::run(command)
         })
     }
 
     /// Load from an agent, to the provider's name.
-    fn metered(&self, lab: &Lab) -> anyhow::Result<Measured> {
-        self.measure("meter", &[lab.daemon.pid()], |connections| {
-            let url = format!("https://api.openai.com/{URL_PATH}");
-            let words = wrk::words(&url, &self.script, connections, self.seconds);
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            let outcome = lab.agent("bench").run(&words);
-            wrk::parse(&format!("{}{}", outcome.stderr, outcome.stdout))
-        })
+    fn metered(&mut self, name: &str, durability: &str) -> anyhow::Result<Sample> {
+        self.start_meter(durability)?;
+        let run = |connections| self.from_an_agent(&self.scripts.kept, connections);
+        let sample = measure(name, Some(self.lab.daemon.pid()), self.connections, run);
+        self.stop_meter();
+        sample
     }
 
-    fn measure(
-        &self,
-        name: &'static str,
-        pids: &[u32],
-        run: impl Fn(u32) -> anyhow::Result<Load>,
-    ) -> anyhow::Result<Measured> {
-        eprintln!("measuring {name}");
-        let latency = run(1).with_context(|| format!("{name}, one connection"))?;
-        let before = cpu_ns(pids);
-        let load = run(self.connections).with_context(|| format!("{name}, {} connections", self.connections))?;
-        let used = cpu_ns(pids) - before;
-        let measured = !pids.is_empty();
-        Ok(Measured {
-            name,
-            latency,
-            load,
-            cpu_ns_per_request: measured.then(|| used / load.requests.max(1)),
-            rss_kib: measured.then(|| peak_rss_kib(pids)),
-        })
+    fn from_an_agent(&self, script: &str, connections: u32) -> anyhow::Result<Load> {
+        let words = wrk::words(&format!("https://{HOST}/{URL_PATH}"), script, connections, self.seconds);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let outcome = self.lab.agent("bench").run(&words);
+        wrk::parse(&format!("{}{}", outcome.stderr, outcome.stdout))
+    }
+
+    fn start_meter(&mut self, durability: &str) -> anyhow::Result<()> {
+        let file = self.lab.daemon.config_file();
+        let text = fs::read_to_string(&file)?;
+        let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("durability")).collect();
+        fs::write(&file, format!("durability = {durability:?}\n{}\n", kept.join("\n")))?;
+        on_core(PROXY_CORE, || self.lab.daemon.launch());
+        Ok(())
+    }
+
+    /// Detaches it too: what comes next is measured on a kernel without it.
+    fn stop_meter(&mut self) {
+        self.lab.daemon.stop();
+        self.lab.daemon.call("uninstall", &[]);
+    }
+
+    fn kernel_costs(&mut self) -> anyhow::Result<()> {
+        self.start_meter("full")?;
+        let statistics = Statistics::enable()?;
+        self.from_an_agent(&self.scripts.kept, self.connections)?;
+        self.from_an_agent(&self.scripts.closed, self.connections)?;
+        let costs = Statistics::read()?;
+        drop(statistics);
+        self.stop_meter();
+        println!("\nKernel programs, by the kernel's own statistics:");
+        for (name, cost) in costs {
+            println!("  {name:<18} {:>6} ns per run, {:>8} runs", cost.per_run_ns(), cost.runs);
+        }
+        Ok(())
     }
 }
 
-fn print_table(rows: &[Measured], connections: u32) {
-    println!(
-        "{:<10} {:>9} {:>9} {:>10} {:>9} {:>9} {:>12} {:>10} {:>8}",
-        "", "p50 us", "p99 us", "p50 added", "x direct", "req/s", "CPU us/req", "RSS MiB", "x meter"
-    );
-    let direct = rows[0].latency.p50_us;
-    let meter = rows[1].load.per_second();
-    for row in rows {
-        let cpu =
-            row.cpu_ns_per_request.map_or_else(|| "-".to_owned(), |ns| format!("{}.{}", ns / 1000, ns % 1000 / 100));
-        let rss = row.rss_kib.map_or_else(|| "-".to_owned(), |kib| (kib / 1024).to_string());
-        let Load { p50_us, p99_us, .. } = row.latency;
-        let rate = row.load.per_second();
-        println!(
-            "{:<10} {p50_us:>9.0} {p99_us:>9.0} {:>10.0} {:>9.2} {rate:>9.0} {cpu:>12} {rss:>10} {:>8.2}",
-            row.name,
-            p50_us - direct,
-            p50_us / direct,
-            rate / meter,
-        );
-    }
-    println!("(latency with one connection; requests per second, CPU and peak memory with {connections})");
+fn measure(
+    name: &str,
+    pid: Option<u32>,
+    connections: u32,
+    run: impl Fn(u32) -> anyhow::Result<Load>,
+) -> anyhow::Result<Sample> {
+    let latency = run(1).with_context(|| format!("{name}, one connection"))?;
+    let before = pid.map(cpu_ns);
+    let load = run(connections).with_context(|| format!("{name}, {connections} connections"))?;
+    let cpu_ns = pid.map(cpu_ns).zip(before).map(|(after, before)| after.saturating_sub(before));
+    Ok(Sample { latency, load, cpu_ns, rss_kib: pid.map(peak_rss_kib) })
 }
 
 /// Added time to first byte and per event, of a stream with an event each millisecond.
 fn streams() -> anyhow::Result<()> {
-    let lab = Lab::start(LabOptions { ipv4_only: true, ..LabOptions::default() });
-    pin(lab.simulator.pid(), LOAD_CORE);
-    pin(lab.daemon.pid(), PROXY_CORE);
+    let mut lab = lab(false);
     let program = std::env::current_exe()?.display().to_string();
     let mut command = Command::new(&program);
     command.arg("probe").env("SSL_CERT_FILE", lab.simulator.ca_file());
     lab.daemon.names().enter(&mut command);
-    let output = command.output()?;
+    let output = on_core(LOAD_CORE, || command.output())?;
     let direct: Delays =
         serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
-    let outcome = lab.agent("bench").run(&[&program, "probe"]);
+    on_core(PROXY_CORE, || lab.daemon.launch());
+    let outcome = on_core(LOAD_CORE, || lab.agent("bench").run(&[&program, "probe"]));
     let metered: Delays = serde_json::from_str(outcome.stdout.trim()).with_context(|| outcome.stderr.clone())?;
     let line = |name: &str, pick: fn(&Delays) -> u64| {
         let (without, with) = (pick(&direct), pick(&metered));
         println!("  {name:<22} {without:>7} {with:>7} {:>7}", i128::from(with) - i128::from(without));
     };
-    println!("\nstreams, us: {:>20} {:>7} {:>7}", "direct", "meter", "added");
+    println!("\nStreams, us: {:>20} {:>7} {:>7}", "direct", "meter", "added");
     line("first byte, p50", |delays| delays.ttfb_p50_us);
     line("first byte, p99", |delays| delays.ttfb_p99_us);
     line("an event's delay, p50", |delays| delays.event_p50_us);
