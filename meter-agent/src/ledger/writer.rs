@@ -1,5 +1,9 @@
 //! The writer thread: drains a bounded queue into one transaction at a time, then answers who waits.
 //!
+//! What somebody waits for is written at once, with all that is queued. What nobody waits for (a settlement: its hold
+//! is durable, and the kernel's map has the charge already) waits up to [`COMPANY_WAIT`] for company, because a sync
+//! costs the same for one entry as for hundreds.
+//!
 //! A batch that cannot be committed (disk full, file locked) is kept and tried again until it can be; meanwhile
 //! [`Writer::fault`] says so, and the cashier admits nothing. Those who wait are told at the first failure.
 
@@ -22,6 +26,10 @@ use super::{LedgerError, Op, Store};
 pub const QUEUE_MAX: usize = 65_536;
 /// Entries in one transaction: enough to share a sync among all who wait, few enough to commit in milliseconds.
 const BATCH_MAX: usize = 4_096;
+/// Far below what anyone notices in a ledger, and long enough for a busy host to share a sync among hundreds.
+const COMPANY_WAIT: Duration = Duration::from_millis(20);
+/// That much company is enough.
+const COMPANY_MAX: usize = 1_024;
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_LAST: Duration = Duration::from_secs(1);
 
@@ -45,8 +53,39 @@ struct Queue {
     entries: VecDeque<Entry>,
     /// Entries that are not durable yet, those of the batch being written included.
     pending: usize,
-    idle: bool,
+    /// Somebody waits for one of the entries.
+    awaited: bool,
+    thread: Thread,
     closing: bool,
+}
+
+/// What the writer's thread does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Thread {
+    /// It looks at the queue by itself before it sleeps.
+    #[default]
+    Busy,
+    Idle,
+    WaitsForCompany,
+}
+
+impl Queue {
+    fn has_company(&self) -> bool {
+        self.awaited || self.closing || self.entries.len() >= COMPANY_MAX
+    }
+
+    /// Whether the thread must be woken for what was just queued. Asked once: by then it is as good as awake.
+    fn must_wake(&mut self) -> bool {
+        let wake = match self.thread {
+            Thread::Busy => false,
+            Thread::Idle => true,
+            Thread::WaitsForCompany => self.has_company(),
+        };
+        if wake {
+            self.thread = Thread::Busy;
+        }
+        wake
+    }
 }
 
 struct Shared {
@@ -90,9 +129,10 @@ impl Writer {
             fail(reply, &LedgerError::Closed.to_string());
             return Wake(false);
         }
+        queue.awaited |= reply.is_some();
         queue.entries.push_back(Entry { op, reply });
         queue.pending += 1;
-        Wake(std::mem::take(&mut queue.idle))
+        Wake(queue.must_wake())
     }
 
     pub fn wake(&self, wake: &Wake) {
@@ -162,12 +202,18 @@ impl Shared {
             if queue.closing {
                 return None;
             }
-            queue.idle = true;
+            queue.thread = Thread::Idle;
             self.wake.wait(&mut queue);
         }
-        queue.idle = false;
+        if !queue.has_company() {
+            queue.thread = Thread::WaitsForCompany;
+            self.wake.wait_while_for(&mut queue, |queue| !queue.has_company(), COMPANY_WAIT);
+        }
+        queue.thread = Thread::Busy;
         let count = queue.entries.len().min(BATCH_MAX);
-        Some(queue.entries.drain(..count).collect())
+        let batch = queue.entries.drain(..count).collect();
+        queue.awaited &= !queue.entries.is_empty();
+        Some(batch)
     }
 
     /// Commits a batch, however often it takes. `false` when closing came first.
