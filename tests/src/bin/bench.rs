@@ -123,13 +123,13 @@ impl Bench {
     /// Load from an agent, to the provider's name.
     fn metered(&mut self, name: &str, durability: &str) -> anyhow::Result<Sample> {
         self.start_meter(durability)?;
-        let run = |connections| self.from_an_agent(&self.scripts.kept, connections);
+        let run = |connections| self.load_in_an_account(&self.scripts.kept, connections);
         let sample = measure(name, Some(self.lab.daemon.pid()), self.connections, run);
         self.stop_meter();
         sample
     }
 
-    fn from_an_agent(&self, script: &str, connections: u32) -> anyhow::Result<Load> {
+    fn load_in_an_account(&self, script: &str, connections: u32) -> anyhow::Result<Load> {
         let words = wrk::words(&format!("https://{HOST}/{URL_PATH}"), script, connections, self.seconds);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let outcome = self.lab.agent("bench").run(&words);
@@ -154,8 +154,8 @@ impl Bench {
     fn kernel_costs(&mut self) -> anyhow::Result<()> {
         self.start_meter("full")?;
         let statistics = Statistics::enable()?;
-        self.from_an_agent(&self.scripts.kept, self.connections)?;
-        self.from_an_agent(&self.scripts.closed, self.connections)?;
+        self.load_in_an_account(&self.scripts.kept, self.connections)?;
+        self.load_in_an_account(&self.scripts.closed, self.connections)?;
         let costs = Statistics::read()?;
         drop(statistics);
         self.stop_meter();
