@@ -1,7 +1,8 @@
 //! The kernel's refusals on their way to the ledger: a burst of them is one row with a count.
 //!
 //! An agent that retries in a loop can be refused 100,000 times a second; the kernel's counters have each of them,
-//! the ledger has one row per account, process, destination and reason every [`FLUSH_MS`] at most.
+//! the ledger has one row per account, process, destination and reason every [`FLUSH_MS`] at most, and of one account
+//! [`ROWS_PER_SECOND_MAX`] in a second, so that one that is noisy neither fills the ledger nor hides others.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -20,20 +21,39 @@ use crate::{
 
 /// How often what has gathered is written.
 pub const FLUSH_MS: u64 = 500;
-/// Distinct refusals kept between two flushes; a port scan beyond them is counted in one row without a destination.
-const KEYS_MAX: usize = 1_024;
+/// Rows of one account within one second of the clock: more than a person reads, and few enough that an agent that
+/// scans ports for a day writes no more than a few gigabytes.
+pub const ROWS_PER_SECOND_MAX: usize = 128;
+/// Distinct refusals of one account that wait. Those beyond are counted in rows without a process and a destination, one
+/// per reason, for which room is left: what waits fits one second's rows.
+const KEYS_MAX: usize = ROWS_PER_SECOND_MAX - SENTENCES.len();
+/// Distinct refusals of all accounts that wait: a bound of memory, which takes more than a hundred noisy accounts.
+const ALL_KEYS_MAX: usize = 16_384;
 
 /// What has gathered since the last flush.
 #[derive(Default)]
 pub struct Refusals {
-    gathered: Mutex<BTreeMap<Key, Burst>>,
+    gathered: Mutex<Gathered>,
 }
 
-/// Ordered, so that rows of one flush come in the same order each time.
+#[derive(Default)]
+struct Gathered {
+    /// By slot and generation; ordered, so that rows of one flush come in the same order each time.
+    accounts: BTreeMap<(u32, u32), OfAccount>,
+    /// Distinct refusals in all of them.
+    keys: usize,
+}
+
+#[derive(Default)]
+struct OfAccount {
+    bursts: BTreeMap<Key, Burst>,
+    /// The second in which rows were written last, and how many.
+    second: i64,
+    written: usize,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
-    slot: u32,
-    generation: u32,
     pid: u32,
     dest: Option<SocketAddr>,
     reason: u32,
@@ -53,23 +73,47 @@ impl Refusals {
         }
         let AccountRef { slot, generation } = event.account;
         let dest = (event.destination.port() != 0).then_some(event.destination);
-        let mut key = Key { slot, generation, pid: event.pid, dest, reason: event.reason as u32 };
         let mut gathered = self.gathered.lock();
-        if gathered.len() >= KEYS_MAX && !gathered.contains_key(&key) {
+        let Gathered { accounts, keys } = &mut *gathered;
+        let bursts = &mut accounts.entry((slot, generation)).or_default().bursts;
+        let mut key = Key { pid: event.pid, dest, reason: event.reason as u32 };
+        if (bursts.len() >= KEYS_MAX || *keys >= ALL_KEYS_MAX) && !bursts.contains_key(&key) {
             key = Key { dest: None, pid: 0, ..key };
         }
-        gathered.entry(key).or_insert_with(|| Burst { exe: executable(event.pid, &event.comm), count: 0 }).count += 1;
+        let before = bursts.len();
+        bursts.entry(key).or_insert_with(|| Burst { exe: executable(event.pid, &event.comm), count: 0 }).count += 1;
+        *keys += bursts.len() - before;
     }
 
-    /// The rows of what has gathered. `account_of` names the account of a reference; one that it does not know
-    /// any more is written to the host, so that no refusal is lost.
+    /// The rows of what has gathered; what an account has beyond its rows of this second waits for the next.
+    /// `account_of` names the account of a reference; one that it does not know any more is written to the host, so
+    /// that no refusal is lost.
     pub fn take(&self, account_of: impl Fn(AccountRef) -> Option<AccountPath>, now: Timestamp) -> Vec<Row> {
-        let gathered = std::mem::take(&mut *self.gathered.lock());
-        let account = |key: &Key| account_of(AccountRef { slot: key.slot, generation: key.generation });
-        gathered
-            .iter()
-            .map(|(key, burst)| row(key, burst, account(key).unwrap_or_else(AccountPath::host), now))
-            .collect()
+        let mut due = Vec::new();
+        let mut gathered = self.gathered.lock();
+        gathered.accounts.retain(|&(slot, generation), of| {
+            due.extend(of.due(now).into_iter().map(|burst| (AccountRef { slot, generation }, burst)));
+            of.written > 0 || !of.bursts.is_empty()
+        });
+        gathered.keys -= due.len();
+        drop(gathered);
+        let named = |account| account_of(account).unwrap_or_else(AccountPath::host);
+        due.iter().map(|(account, (key, burst))| row(key, burst, named(*account), now)).collect()
+    }
+}
+
+impl OfAccount {
+    /// What may be written now: all of it or nothing.
+    fn due(&mut self, now: Timestamp) -> BTreeMap<Key, Burst> {
+        let second = now.micros().div_euclid(1_000_000);
+        if second != self.second {
+            (self.second, self.written) = (second, 0);
+        }
+        if self.written + self.bursts.len() > ROWS_PER_SECOND_MAX {
+            return BTreeMap::new();
+        }
+        self.written += self.bursts.len();
+        std::mem::take(&mut self.bursts)
     }
 }
 
@@ -110,21 +154,23 @@ fn executable(pid: u32, comm: &str) -> String {
     path.map_or_else(|| comm.to_owned(), |path| path.to_string_lossy().into_owned())
 }
 
-/// Why, for the operator; `None` for what refuses nothing.
+/// Why, for the operator.
+const SENTENCES: [(Reason, &str); 11] = [
+    (Reason::RefusedSpent, "the account, or one above it, has nothing left"),
+    (Reason::RefusedRevoked, "the account, or one above it, is revoked or closed"),
+    (Reason::RefusedStale, "the account of the socket no longer exists"),
+    (Reason::RefusedNamespace, "the sidecar has no listener in this network namespace"),
+    (Reason::RefusedSidecar, "the sidecar did not answer in time"),
+    (Reason::RefusedListener, "the destination was one of the sidecar's own listeners"),
+    (Reason::RefusedStorage, "the socket could not be tagged"),
+    (Reason::RefusedBind, "the port is one of the sidecar's"),
+    (Reason::RefusedSocket, "a socket of this kind would escape the meter"),
+    (Reason::RefusedDatagram, "a datagram of an account that is not open"),
+    (Reason::RefusedQuic, "QUIC can't be metered; the client falls back to TCP"),
+];
+
+/// `None` for what refuses nothing.
 fn sentence(reason: u32) -> Option<&'static str> {
-    const SENTENCES: [(Reason, &str); 11] = [
-        (Reason::RefusedSpent, "the account, or one above it, has nothing left"),
-        (Reason::RefusedRevoked, "the account, or one above it, is revoked or closed"),
-        (Reason::RefusedStale, "the account of the socket no longer exists"),
-        (Reason::RefusedNamespace, "the sidecar has no listener in this network namespace"),
-        (Reason::RefusedSidecar, "the sidecar did not answer in time"),
-        (Reason::RefusedListener, "the destination was one of the sidecar's own listeners"),
-        (Reason::RefusedStorage, "the socket could not be tagged"),
-        (Reason::RefusedBind, "the port is one of the sidecar's"),
-        (Reason::RefusedSocket, "a socket of this kind would escape the meter"),
-        (Reason::RefusedDatagram, "a datagram of an account that is not open"),
-        (Reason::RefusedQuic, "QUIC can't be metered; the client falls back to TCP"),
-    ];
     SENTENCES.iter().find(|(known, _)| *known as u32 == reason).map(|(_, text)| *text)
 }
 
@@ -162,15 +208,71 @@ mod tests {
         assert!(refusals.take(known, Timestamp::default()).is_empty());
     }
 
+    /// A scan of so many ports by the account in a slot.
+    fn scan(refusals: &Refusals, slot: u32, ports: u16) {
+        for port in 1..=ports {
+            let account = AccountRef { slot, generation: 1 };
+            refusals.add(&Refused { account, ..event(port, Reason::RefusedSpent) });
+        }
+    }
+
+    fn by_slot(account: AccountRef) -> Option<AccountPath> {
+        format!("a{}", account.slot).parse().ok()
+    }
+
+    fn second(n: i64) -> Timestamp {
+        Timestamp::from_micros(n * 1_000_000)
+    }
+
     #[test]
     fn a_scan_of_many_ports_stays_bounded_and_loses_no_refusal() {
         let refusals = Refusals::default();
-        for port in 1..=3_000 {
-            refusals.add(&event(port, Reason::RefusedSpent));
-        }
-        let rows = refusals.take(|_| None, Timestamp::default());
+        scan(&refusals, 3, 3_000);
+        let rows = refusals.take(|_| None, second(1));
         assert_eq!(rows.len(), KEYS_MAX + 1);
         assert_eq!(rows.iter().map(|r| r.count).sum::<u64>(), 3_000);
         assert!(rows.iter().all(|r| r.account.is_host()));
+    }
+
+    #[test]
+    fn a_noisy_account_takes_nothing_from_another() {
+        let refusals = Refusals::default();
+        scan(&refusals, 1, 60_000);
+        scan(&refusals, 2, 5);
+        let rows = refusals.take(by_slot, second(1));
+        let other = rows.iter().filter(|r| r.account.as_str() == "a2");
+        assert_eq!(other.map(|r| r.host.as_str()).collect::<Vec<_>>(), (1..=5).map(host).collect::<Vec<_>>());
+    }
+
+    fn host(port: u16) -> String {
+        format!("192.0.2.1:{port}")
+    }
+
+    #[test]
+    fn however_often_it_is_flushed_a_second_has_so_many_rows_of_an_account_and_the_next_has_the_rest() {
+        let refusals = Refusals::default();
+        let (mut rows, mut count) = (0, 0);
+        for _ in 0..50 {
+            scan(&refusals, 1, 100);
+            let taken = refusals.take(by_slot, second(1));
+            rows += taken.len();
+            count += taken.iter().map(|r| r.count).sum::<u64>();
+        }
+        assert!(rows <= ROWS_PER_SECOND_MAX, "{rows}");
+        count += refusals.take(by_slot, second(2)).iter().map(|r| r.count).sum::<u64>();
+        assert_eq!(count, 5_000);
+        assert!(refusals.take(by_slot, second(3)).is_empty());
+        let left = refusals.gathered.lock();
+        assert!(left.accounts.is_empty() && left.keys == 0);
+    }
+
+    #[test]
+    fn many_noisy_accounts_stay_within_a_bound_of_memory_and_lose_no_refusal() {
+        let refusals = Refusals::default();
+        for slot in 0..300 {
+            scan(&refusals, slot, 200);
+        }
+        assert!(refusals.gathered.lock().keys <= ALL_KEYS_MAX + 300);
+        assert_eq!(refusals.take(by_slot, second(1)).iter().map(|r| r.count).sum::<u64>(), 60_000);
     }
 }
