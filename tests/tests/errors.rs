@@ -36,7 +36,7 @@ fn assert_nothing_left(lab: &Lab) {
     let mut outside = Shell::outside(lab.daemon.names());
     let pinned = outside.run("ls /sys/fs/bpf/meter");
     assert_ne!(pinned.code, 0, "left pinned: {}", pinned.stdout);
-    let cgroups = outside.run("ls -d $(findmnt -n -t cgroup2 -o TARGET | head -1)/meter*");
+    let cgroups = outside.run("ls -d $(findmnt -n -t cgroup2 -o TARGET | head -1)/meter");
     assert_ne!(cgroups.code, 0, "left cgroups: {}", cgroups.stdout);
     assert!(!lab.daemon.run_dir().exists(), "left a run directory");
 }

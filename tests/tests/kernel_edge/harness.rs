@@ -37,6 +37,8 @@ pub(crate) const ELSEWHERE: &str = "198.51.100.7";
 pub(crate) const ELSEWHERE_V6: &str = "2001:db8::7";
 
 const LOCK: &str = "/run/lock/meter-tests.lock";
+/// Begins the name of every scratch cgroup, beside the daemon's own.
+const SCRATCH: &str = "meter-test-";
 /// How long a fact that must come may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -67,6 +69,7 @@ impl Edge {
         let lock = lock();
         assert_no_other();
         Kernel::uninstall().expect("what an interrupted test left can be removed");
+        remove_scratch_of_killed_runs();
         let kernel = Arc::new(Kernel::attach().expect("the programs attach"));
         let cgroup = scratch_cgroup("task");
         let cookie = netns::current_cookie().expect("the namespace has a cookie");
@@ -189,11 +192,25 @@ impl Drop for Edge {
 
 /// Another cgroup, of no account; removed by [`remove_cgroup`].
 pub(crate) fn scratch_cgroup(name: &str) -> PathBuf {
-    let root = CgroupTree::find().expect("cgroup v2 is mounted").daemon_path();
-    let root = root.ancestors().nth(2).expect("the daemon's cgroup lies two below the root");
-    let path = root.join(format!("meter-test-{name}-{}", std::process::id()));
+    let path = cgroup_root().join(format!("{SCRATCH}{name}-{}", std::process::id()));
     fs::create_dir_all(&path).expect("a cgroup can be made");
     path
+}
+
+/// Removes the cgroups of a test run that was killed; the host's lock says that no other is under way.
+fn remove_scratch_of_killed_runs() {
+    for entry in fs::read_dir(cgroup_root()).expect("the cgroup mount can be listed").flatten() {
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
+            for group in groups_below(&entry.path()) {
+                remove_cgroup(&group);
+            }
+        }
+    }
+}
+
+fn cgroup_root() -> PathBuf {
+    let daemon = CgroupTree::find().expect("cgroup v2 is mounted").daemon_path();
+    daemon.ancestors().nth(2).expect("the daemon's cgroup lies two below the root").to_owned()
 }
 
 pub(crate) fn remove_cgroup(path: &Path) {
