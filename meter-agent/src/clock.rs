@@ -26,6 +26,21 @@ impl Timestamp {
         let stamp = jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         format!("{stamp:.3}")
     }
+
+    /// The start of a day in UTC, written like `2026-11-21`.
+    pub fn of_day(text: &str) -> Option<Self> {
+        let day: jiff::civil::Date = text.parse().ok()?;
+        let start = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(Self(start.timestamp().as_microsecond()))
+    }
+
+    /// A day, or a point of time as [`Self::rfc3339`] writes it; one without an offset is UTC.
+    pub fn parse(text: &str) -> Option<Self> {
+        let stamp = text.parse::<jiff::Timestamp>().ok();
+        let local = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+        let stamp = stamp.or_else(|| Some(local()?.timestamp()));
+        stamp.map(|stamp| Self(stamp.as_microsecond()))
+    }
 }
 
 impl Serialize for Timestamp {

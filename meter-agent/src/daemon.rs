@@ -31,6 +31,7 @@ use crate::{
     clock,
     config::Config,
     control::{
+        price_files::{self, PriceFileError},
         refusals::{FLUSH_MS, Refusals},
         registry::{OpenError, Registry},
         server::{self, ControlError},
@@ -41,7 +42,10 @@ use crate::{
     proxy::{self, ProxyError},
     tasks,
     trust::{Authority, TrustError, bundle},
-    usage::hosts::{HostError, HostTable},
+    usage::{
+        self,
+        hosts::{HostError, HostTable},
+    },
     users,
 };
 use attached::{Attached, Home, wait_for_the_last_one};
@@ -57,6 +61,8 @@ const HEARTBEAT_MS: u64 = 500;
 const REAP_MS: u64 = 500;
 /// A connection that was not accepted for this long never will be: its record goes, so that such cannot fill the map.
 const FLOW_AGE: Duration = Duration::from_mins(1);
+/// How often it is looked for background work whose result nobody has seen in a day.
+const RESULTS_EVERY: Duration = Duration::from_mins(10);
 /// A daemon that was started for a task waits this long for it before it ends again.
 const FIRST_TASK_WAIT: Duration = Duration::from_secs(10);
 /// Agents read their bundles below it.
@@ -77,6 +83,8 @@ pub enum DaemonError {
     UpstreamCa { path: PathBuf, reason: String },
     #[error(transparent)]
     Host(#[from] HostError),
+    #[error(transparent)]
+    Prices(#[from] PriceFileError),
     #[error(transparent)]
     Kernel(#[from] KernelError),
     #[error(transparent)]
@@ -141,6 +149,7 @@ fn open(options: Options) -> Result<Bound, DaemonError> {
     let hosts = Arc::new(HostTable::new(&config.hosts)?);
     let upstream_ca = upstream_roots(config.upstream_ca_file.as_deref())?;
     directory::make(&config.data_dir, 0o700)?;
+    let prices = Arc::new(Prices::new(config.prices.clone(), price_files::load(&config.prices_dir())?));
     let traffic = tokio::runtime::Builder::new_multi_thread().thread_name("meter-traffic").enable_all().build()?;
     let control_runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
@@ -148,6 +157,8 @@ fn open(options: Options) -> Result<Bound, DaemonError> {
         .enable_all()
         .build()?;
 
+    // An answer without usage is counted when it has ended, on a thread that carries others.
+    usage::count_by(proxy::in_place);
     raise_open_files();
     let tree = CgroupTree::find()?;
     wait_for_the_last_one()?;
@@ -171,13 +182,15 @@ fn open(options: Options) -> Result<Bound, DaemonError> {
         refusals: Arc::new(Refusals::default()),
         authority_pems: authority.ca_pems(),
         data_dir: config.data_dir.clone(),
+        prices: Arc::clone(&prices),
+        prices_dir: config.prices_dir(),
     });
     let proxy = {
         let _entered = traffic.enter();
         proxy::bind(proxy::Setup {
             kernel: Arc::clone(&kernel.kernel),
             cashier: Arc::clone(&cashier),
-            prices: Arc::new(Prices::embedded()),
+            prices,
             hosts,
             authority,
             upstream_ca,
@@ -218,6 +231,8 @@ impl Bound {
         let service = Arc::clone(&self.service);
         let refusals = Ticker::start("refusals", Duration::from_millis(FLUSH_MS), move || service.write_refusals())?;
         let reaper = self.start_reaper(shutdown.clone())?;
+        let results = Arc::clone(&self.cashier);
+        let results = Ticker::start("results", RESULTS_EVERY, move || results.lapse_results(clock::now()))?;
         let swept = Arc::clone(&kernel);
         let sweeper = Ticker::start("flow-sweeper", FLOW_AGE, move || sweep_flows(&swept))?;
 
@@ -245,7 +260,7 @@ impl Bound {
         // An error is a panic in there, which has been logged; the ledger must be closed all the same.
         let _ = handle.block_on(control);
         let _ = fs::remove_file(self.options.config.socket());
-        drop((reaper, refusals, sweeper));
+        drop((reaper, refusals, results, sweeper));
         handle.block_on(self.cashier.close());
         drop(heartbeat);
         drop(self.kernel);

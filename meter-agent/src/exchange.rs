@@ -4,16 +4,19 @@
 //! [`Exchange::end`]: what left the machine and was never answered consumes its hold, because nobody can
 //! say what it cost; what never left costs nothing; what was answered costs what the answer says.
 
+pub mod results;
 mod row;
 
-pub use row::{Outcome, RequestLine, Row, UnknownOutcome};
+pub use row::{Detail, LLM, Outcome, RequestLine, Row, RowLine, UnknownOutcome};
+
+use std::borrow::Cow;
 
 use crate::{
     clock::Timestamp,
     ids::{AccountPath, ExchangeId, Process},
     money::Pico,
-    pricing::{Charge, PriceKind, Prices},
-    usage::{Billing, BodyEnd, Quality, Reading, Usage},
+    pricing::{Charge, PriceKind, Prices, Seller},
+    usage::{Billing, BodyEnd, Line, Quality, Quantity, Reading, Usage, x402},
 };
 
 /// What is known of an exchange from its request's head.
@@ -26,12 +29,21 @@ pub struct Opening {
     pub price_provider: String,
     pub endpoint: &'static str,
     pub billing: Billing,
+    /// The limit category that its cost falls under.
+    pub category: &'static str,
     pub host: String,
     pub method: String,
     /// Without its query.
     pub path: String,
     pub at: Timestamp,
     pub monotonic_ns: u64,
+}
+
+impl Opening {
+    /// Whose prices count.
+    pub fn seller(&self) -> Seller<'_> {
+        Seller { id: &self.provider, catalogue: &self.price_provider }
+    }
 }
 
 /// How far an exchange has come.
@@ -75,6 +87,10 @@ pub struct Exchange {
     requested_model: Option<String>,
     stream: bool,
     request_id: Option<String>,
+    /// A subscription pays for it.
+    on_plan: bool,
+    /// It was paid by x402.
+    paid: Option<x402::Payment>,
 }
 
 impl Exchange {
@@ -88,6 +104,8 @@ impl Exchange {
             requested_model: None,
             stream: false,
             request_id: None,
+            on_plan: false,
+            paid: None,
         }
     }
 
@@ -97,6 +115,15 @@ impl Exchange {
 
     pub fn account(&self) -> &AccountPath {
         &self.opening.account
+    }
+
+    /// Who answers.
+    pub fn host(&self) -> &str {
+        &self.opening.host
+    }
+
+    pub fn billing(&self) -> Billing {
+        self.opening.billing
     }
 
     /// What the hold's row says of the request, should the exchange never be resolved.
@@ -109,13 +136,31 @@ impl Exchange {
             path: self.opening.path.clone(),
             requested_model: self.requested_model.clone(),
             stream: self.stream,
+            category: self.opening.category.to_owned(),
         }
     }
 
     /// The request's body was read.
     pub fn asked(&mut self, model: Option<String>, stream: bool) {
-        self.requested_model = model;
+        self.requested_model = model.map(shortened);
         self.stream = stream;
+    }
+
+    /// A subscription pays for it, or does not.
+    pub fn plan(&mut self, on_plan: bool) {
+        self.on_plan = on_plan;
+    }
+
+    /// It carries a payment by x402: what it costs falls under that category.
+    pub fn pays(&mut self) {
+        self.opening.category = x402::CATEGORY;
+    }
+
+    /// A payment by x402 was settled for it: that is its charge, whatever else its answer says. An amount that is
+    /// not known consumes the hold.
+    pub fn paid(&mut self, payment: x402::Payment) {
+        self.paid = Some(payment);
+        self.pays();
     }
 
     /// The worst case is set aside; the exchange takes the hold's id.
@@ -144,12 +189,14 @@ impl Exchange {
     pub fn end(self, end: &End, reading: Option<Reading>, prices: &Prices, monotonic_ns: u64) -> Row {
         let (outcome, status, reason) = self.outcome(end);
         let reading = self.settled(reading);
-        let charge = self.charge(&reading, prices);
+        let (charge, notional_usd) = self.charge(&reading, prices);
         let ttfb_ms = match self.stage {
             Stage::Answered { ttfb_ms, .. } => Some(ttfb_ms),
             Stage::Received | Stage::Sent => None,
         };
         let duration_ms = self.elapsed_ms(monotonic_ns);
+        let why_nothing = self.why_nothing(&reading);
+        let lines = row_lines(reading.lines, reading.model.as_deref(), &charge.lines);
         Row {
             id: self.id,
             time: self.opening.at,
@@ -160,7 +207,7 @@ impl Exchange {
             host: self.opening.host,
             method: self.opening.method,
             path: self.opening.path,
-            model: reading.model,
+            model: reading.model.map(shortened),
             requested_model: self.requested_model,
             status,
             stream: self.stream,
@@ -174,19 +221,37 @@ impl Exchange {
             ttfb_ms,
             duration_ms,
             request_id: self.request_id,
-            reason,
+            reason: reasons([reason, reading.reason.map(str::to_owned), charge.reason.map(Cow::into_owned)])
+                .or(why_nothing.map(str::to_owned)),
             count: 1,
+            category: self.opening.category.to_owned(),
+            notional_usd,
+            detail: Detail { lines, server_tools: reading.server_tools, units: reading.units },
+            corrects: None,
         }
     }
 
     /// What is charged for: the answer's own word, or what its absence means.
     fn settled(&self, reading: Option<Reading>) -> Reading {
         match (self.opening.billing, self.stage, reading) {
-            (Billing::Free, ..) | (_, Stage::Received, _) => unknown(Quality::Exact),
+            // To read a result that was never shown costs nothing: its order is what costs.
+            (Billing::Free, ..) | (_, Stage::Received, _) | (Billing::Result, Stage::Sent, _) => {
+                unknown(Quality::Exact)
+            }
             (_, Stage::Answered { .. }, Some(reading)) if is_plausible(&reading) => reading,
             (_, Stage::Answered { status, .. }, None) if status >= 400 => unknown(Quality::Exact),
             // It left and nobody can say what it used, or what was said can't be.
             (_, Stage::Sent | Stage::Answered { .. }, _) => unknown(Quality::Absent),
+        }
+    }
+
+    /// Why an answer costs nothing, where it does not say so itself.
+    fn why_nothing(&self, reading: &Reading) -> Option<&'static str> {
+        match (self.stage, self.opening.billing) {
+            _ if reading.quality != Quality::Exact || !reading.is_empty() => None,
+            (Stage::Answered { status: 400.., .. }, _) => Some("the provider answered with an error"),
+            (Stage::Answered { .. }, Billing::Free) => Some("a call that costs nothing"),
+            (Stage::Received | Stage::Sent | Stage::Answered { .. }, _) => None,
         }
     }
 
@@ -207,21 +272,72 @@ impl Exchange {
         }
     }
 
-    fn charge(&self, reading: &Reading, prices: &Prices) -> Charge {
-        match reading.quality {
-            Quality::Absent => Charge { cost: self.held, kind: PriceKind::Unpriced },
-            Quality::Exact | Quality::Estimated if reading.usage == Usage::default() => {
-                Charge { cost: Pico::ZERO, kind: PriceKind::Priced }
-            }
-            Quality::Exact | Quality::Estimated => {
-                prices.charge(&self.opening.price_provider, self.requested_model.as_deref(), reading, self.opening.at)
-            }
+    /// What is charged, and the list price where a subscription pays it.
+    fn charge(&self, reading: &Reading, prices: &Prices) -> (Charge, Option<Pico>) {
+        if let Some(x402::Payment { amount }) = self.paid {
+            let charge = Charge {
+                cost: amount.unwrap_or(self.held),
+                kind: if amount.is_some() { PriceKind::Provider } else { PriceKind::Unpriced },
+                ..Charge::nothing(Some("paid by x402"))
+            };
+            return (charge, None);
         }
+        let listed = match reading.quality {
+            Quality::Absent => Charge { cost: self.held, kind: PriceKind::Unpriced, ..Charge::nothing(None) },
+            Quality::Exact | Quality::Estimated => {
+                let charge =
+                    prices.charge(self.opening.seller(), self.requested_model.as_deref(), reading, self.opening.at);
+                self.within_hold(reading.quality, charge)
+            }
+        };
+        if !self.on_plan || self.stage == Stage::Received || self.opening.billing == Billing::Free {
+            return (listed, None);
+        }
+        let notional = (reading.quality != Quality::Absent).then_some(listed.cost);
+        let cost = if prices.counts_plans() { listed.cost } else { Pico::ZERO };
+        (Charge { cost, kind: PriceKind::Plan, ..listed }, notional)
+    }
+
+    /// What was set aside is an upper bound of the charge, and an estimate is another one: the smaller of them counts.
+    fn within_hold(&self, quality: Quality, charge: Charge) -> Charge {
+        if quality == Quality::Estimated && self.held.is_positive() {
+            return Charge { cost: charge.cost.min(self.held), ..charge };
+        }
+        charge
     }
 
     fn elapsed_ms(&self, monotonic_ns: u64) -> u64 {
         monotonic_ns.saturating_sub(self.opening.monotonic_ns) / 1_000_000
     }
+}
+
+/// All that there is to say, in one text.
+fn reasons(all: [Option<String>; 3]) -> Option<String> {
+    let said: Vec<String> = all.into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
+/// One per line where there are several.
+fn row_lines(lines: Vec<Line>, model: Option<&str>, costs: &[Pico]) -> Vec<RowLine> {
+    if lines.len() < 2 {
+        return Vec::new();
+    }
+    let row = |(line, cost): (Line, &Pico)| RowLine {
+        model: line.model.or_else(|| model.map(str::to_owned)),
+        usage: line.usage,
+        units: line.units,
+        cost_usd: *cost,
+    };
+    lines.into_iter().zip(costs).map(row).collect()
+}
+
+/// Longest name of a model that a row has: beyond every real one, and beyond the longest that is looked up, so that what
+/// is cut here is nobody's.
+const NAME_BYTES_MAX: usize = 512;
+
+fn shortened(mut name: String) -> String {
+    name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
+    name
 }
 
 /// The body end that a reader is told for an end of the exchange.
@@ -241,112 +357,21 @@ pub fn body_end(end: &End) -> BodyEnd {
 const TOKENS_MAX: u64 = 1 << 30;
 
 fn is_plausible(reading: &Reading) -> bool {
-    let fits = |usage: &Usage| usage.input_tokens.max(usage.output_tokens) <= TOKENS_MAX;
-    fits(&reading.usage) && reading.lines.iter().all(|line| fits(&line.usage) && line.web_searches <= TOKENS_MAX)
+    let fits = |usage: &Usage| usage.parts().into_iter().all(|tokens| tokens <= TOKENS_MAX);
+    fits(&reading.usage)
+        && reading.lines.iter().all(|line| fits(&line.usage))
+        && reading.server_tools.values().all(|calls| *calls <= TOKENS_MAX)
+        && reading.units.values().chain(reading.lines.iter().flat_map(|line| line.units.values())).copied().all(is_fit)
+}
+
+/// As many units as tokens: the price of one is far above that of a token.
+fn is_fit(quantity: Quantity) -> bool {
+    quantity <= Quantity::whole(TOKENS_MAX)
 }
 
 fn unknown(quality: Quality) -> Reading {
-    Reading { model: None, usage: Usage::default(), quality, service_tier: None, lines: Vec::new() }
+    Reading { quality, ..Reading::nothing() }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HELD: Pico = Pico::new(7_000_000);
-
-    fn exchange(billing: Billing) -> Exchange {
-        Exchange::new(Opening {
-            account: AccountPath::of_agent("research").unwrap(),
-            process: Process::default(),
-            provider: "openai".to_owned(),
-            price_provider: "openai".to_owned(),
-            endpoint: "chat_completions",
-            billing,
-            host: "api.openai.com".to_owned(),
-            method: "POST".to_owned(),
-            path: "/v1/chat/completions".to_owned(),
-            at: Timestamp::from_micros(1_790_000_000_000_000),
-            monotonic_ns: 0,
-        })
-    }
-
-    fn held(billing: Billing) -> Exchange {
-        let mut exchange = exchange(billing);
-        exchange.admitted(ExchangeId::new(), HELD, None);
-        exchange
-    }
-
-    fn end(exchange: Exchange, end: &End) -> Row {
-        exchange.end(end, None, &Prices::embedded(), 5_000_000)
-    }
-
-    #[test]
-    fn what_never_left_costs_nothing() {
-        for how in [End::AgentGone, End::Unreachable { status: 502, why: "refused".to_owned() }] {
-            let row = end(held(Billing::Tokens), &how);
-            assert_eq!((row.cost_usd, row.usage_quality), (Pico::ZERO, Quality::Exact), "{how:?}");
-            assert_eq!(row.held_usd, HELD);
-        }
-    }
-
-    #[test]
-    fn what_left_and_was_never_answered_consumes_its_hold() {
-        for how in [
-            End::AgentGone,
-            End::Unreachable { status: 502, why: "reset".to_owned() },
-            End::LedgerFault { status: 503, why: "disk full".to_owned() },
-        ] {
-            let mut exchange = held(Billing::Tokens);
-            exchange.sent();
-            let row = end(exchange, &how);
-            assert_eq!((row.cost_usd, row.usage_quality), (HELD, Quality::Absent), "{how:?}");
-        }
-    }
-
-    #[test]
-    fn an_error_answer_costs_nothing_and_an_unread_success_its_hold() {
-        for (status, cost, outcome) in [(429, Pico::ZERO, Outcome::UpstreamError), (200, HELD, Outcome::Complete)] {
-            let mut exchange = held(Billing::Unknown);
-            exchange.sent();
-            exchange.answered(status, None, 2_000_000);
-            let row = end(exchange, &End::Complete);
-            assert_eq!((row.cost_usd, row.outcome, row.status), (cost, outcome, Some(status)));
-            assert_eq!((row.ttfb_ms, row.duration_ms), (Some(2), 5));
-        }
-    }
-
-    #[test]
-    fn a_free_call_costs_nothing_however_it_ends() {
-        let mut free = exchange(Billing::Free);
-        free.sent();
-        let row = end(free, &End::AgentGone);
-        assert_eq!((row.cost_usd, row.outcome, row.status), (Pico::ZERO, Outcome::ClientGone, None));
-    }
-
-    #[test]
-    fn a_reading_of_an_answer_that_never_came_is_not_believed() {
-        let mut exchange = held(Billing::Tokens);
-        exchange.sent();
-        let reading = Reading {
-            model: None,
-            usage: Usage::default(),
-            quality: Quality::Exact,
-            service_tier: None,
-            lines: Vec::new(),
-        };
-        let row = exchange.end(&End::AgentGone, Some(reading), &Prices::embedded(), 0);
-        assert_eq!(row.cost_usd, HELD);
-    }
-
-    #[test]
-    fn a_usage_that_cannot_be_is_as_good_as_none() {
-        let mut exchange = held(Billing::Tokens);
-        exchange.sent();
-        exchange.answered(200, None, 0);
-        let usage = Usage { output_tokens: u64::MAX, ..Usage::default() };
-        let reading = Reading { usage, ..Reading::nothing() };
-        let row = exchange.end(&End::Complete, Some(reading), &Prices::embedded(), 0);
-        assert_eq!((row.cost_usd, row.usage_quality), (HELD, Quality::Absent));
-    }
-}
+mod tests;

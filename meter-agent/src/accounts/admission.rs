@@ -77,6 +77,50 @@ impl Accounts {
         changes
     }
 
+    /// The exchange of a hold has ended, and its price is yet to come: the money stays aside, and nothing waits for it.
+    pub fn park(&mut self, id: AccountId) -> Changes {
+        let mut changes = Changes::new();
+        for at in self.line(id) {
+            let account = self.get_mut(at);
+            account.holds = account.holds.saturating_sub(1);
+            let drained = account.holds == 0;
+            self.after_charge(at, drained, &mut changes);
+        }
+        changes
+    }
+
+    /// Sets aside again what was parked before a restart.
+    pub fn restore_parked(&mut self, id: AccountId, held: Pico) {
+        for at in self.line(id) {
+            let account = self.get_mut(at);
+            account.hold_granted = account.hold_granted.wrapping_add(held);
+        }
+    }
+
+    /// Ends a parked hold and posts the charge in full.
+    pub fn settle_parked(&mut self, id: AccountId, held: Pico, cost: Pico) -> Changes {
+        for at in self.line(id) {
+            let account = self.get_mut(at);
+            account.hold_ended = account.hold_ended.wrapping_add(held);
+        }
+        self.charge(id, cost)
+    }
+
+    /// Posts what an earlier charge was wrong by; the one way in which `spent` can fall, and only by what that
+    /// charge had raised it. An account that has something left by it opens again.
+    pub fn correct(&mut self, id: AccountId, difference: Pico) -> Changes {
+        if difference >= Pico::ZERO {
+            return self.charge(id, difference);
+        }
+        let mut changes = Changes::new();
+        for at in self.line(id) {
+            let account = self.get_mut(at);
+            account.spent = account.spent.saturating_add(difference).max(Pico::ZERO);
+            changes.extend(self.after_limit(at, true));
+        }
+        changes
+    }
+
     /// Posts a charge that no hold stands for.
     pub fn charge(&mut self, id: AccountId, cost: Pico) -> Changes {
         let mut changes = Changes::new();

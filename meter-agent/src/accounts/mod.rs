@@ -7,7 +7,7 @@
 //! - A hold, a charge and a count fall on the whole path from an account to the host, so that an account's
 //!   figures include those of everything below it.
 //! - Admission is one step: it holds on every account of the path, or changes no amount at all.
-//! - `spent` never falls, and posting a charge never fails on a limit.
+//! - `spent` never falls but by the correction of a charge, and posting a charge never fails on a limit.
 
 mod admission;
 mod limit;
@@ -67,7 +67,7 @@ pub struct Account {
     pub hold_granted: Pico,
     /// Holds that ended, however they ended.
     pub hold_ended: Pico,
-    /// Holds outstanding.
+    /// Holds outstanding of exchanges under way; of one that is parked only the amount counts.
     pub holds: u64,
     pub exchanges: u64,
     pub refusals: u64,

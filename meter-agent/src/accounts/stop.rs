@@ -79,7 +79,7 @@ impl Accounts {
     }
 
     /// After a limit changed: opens on a raise, drains on a cut below what is spent.
-    fn after_limit(&mut self, id: AccountId, raised: bool) -> Changes {
+    pub(super) fn after_limit(&mut self, id: AccountId, raised: bool) -> Changes {
         let mut changes = Changes::new();
         let account = self.get_mut(id);
         if account.state == State::Open && account.is_spent() {

@@ -9,7 +9,7 @@ use super::{Cashier, Durability, Hold, Plan, Refused, RequestLine};
 use crate::{
     accounts::{Accounts, State},
     clock::Timestamp,
-    exchange::{Outcome, Row},
+    exchange::{Detail, LLM, Outcome, Row},
     ids::{AccountPath, ExchangeId, Process},
     kernel::Book,
     money::Pico,
@@ -94,6 +94,10 @@ pub(super) fn row(cost: i64) -> Row {
         request_id: Some("req_1".to_owned()),
         reason: None,
         count: 1,
+        category: LLM.to_owned(),
+        notional_usd: None,
+        detail: Detail::default(),
+        corrects: None,
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::{Cashier, CashierError};
 use crate::{
     clock::{self, Timestamp},
-    exchange::{Outcome, Row},
+    exchange::{Detail, Outcome, Row},
     ids::{AccountPath, ExchangeId},
     ledger::{HoldRecord, Op, Resolves},
     money::Pico,
@@ -15,7 +15,8 @@ use crate::{
     usage::{Quality, Usage},
 };
 
-/// Money set aside for one exchange. Consumed by [`Hold::settle`], also where nothing was spent; dropped without, it is charged in full as unresolved, because nobody can say what was used.
+/// Money set aside for one exchange. Consumed by [`Hold::settle`], also where nothing was spent, or by
+/// [`Cashier::park`]; dropped without, it is charged in full as unresolved, because nobody can say what was used.
 pub struct Hold {
     pub id: ExchangeId,
     pub account: AccountPath,
@@ -35,6 +36,28 @@ pub(super) struct HoldParts {
 enum Durable {
     Waiting(oneshot::Receiver<Result<(), String>>),
     Known(Result<(), String>),
+}
+
+/// Waits until a hold's row is durable.
+pub struct DurableWait(Durable);
+
+impl DurableWait {
+    pub async fn wait(mut self) -> Result<(), CashierError> {
+        self.0.wait().await
+    }
+}
+
+impl Durable {
+    async fn wait(&mut self) -> Result<(), CashierError> {
+        if let Self::Waiting(told) = self {
+            let result = told.await.unwrap_or_else(|_| Err("the ledger is closed".to_owned()));
+            *self = Self::Known(result);
+        }
+        match self {
+            Self::Known(Err(reason)) => Err(CashierError::NotWritable(reason.clone())),
+            Self::Known(Ok(())) | Self::Waiting(_) => Ok(()),
+        }
+    }
 }
 
 impl fmt::Debug for Hold {
@@ -57,14 +80,12 @@ impl Hold {
 
     /// Waits until the hold's row is durable, as the durability level asks for it.
     pub async fn durable(&mut self) -> Result<(), CashierError> {
-        if let Durable::Waiting(told) = &mut self.durable {
-            let result = told.await.unwrap_or_else(|_| Err("the ledger is closed".to_owned()));
-            self.durable = Durable::Known(result);
-        }
-        match &self.durable {
-            Durable::Known(Err(reason)) => Err(CashierError::NotWritable(reason.clone())),
-            Durable::Known(Ok(())) | Durable::Waiting(_) => Ok(()),
-        }
+        self.durable.wait().await
+    }
+
+    /// As [`Hold::durable`], for one who can't keep the hold meanwhile.
+    pub fn durable_wait(&mut self) -> DurableWait {
+        DurableWait(std::mem::replace(&mut self.durable, Durable::Known(Ok(()))))
     }
 
     /// Sets `more` aside as well, for a stream whose cost passes its hold. `false` when a limit has no room for
@@ -89,6 +110,27 @@ impl Hold {
     /// `held_usd` are the hold's.
     pub fn settle(mut self, row: Row) {
         self.end(row);
+    }
+
+    /// Gives all of it back, without a row: nothing was used, and what it stood for never began.
+    pub fn release(mut self) {
+        let Some(HoldParts { cashier, record }) = self.parts.take() else { return };
+        let id = record.account;
+        let mut books = cashier.books.lock();
+        let changes = books.accounts.settle(id, self.amount, Pico::ZERO);
+        books.publish_line(id);
+        let line = books.accounts.line(id);
+        let resolves = Resolves { hold: record.id, amount: self.amount };
+        let wake = cashier.writer.push(Op::Release { line: line.clone(), resolves }, None);
+        cashier.tell(&books, &changes);
+        line.iter().for_each(|&at| cashier.release_if_unused(&mut books, at));
+        drop(books);
+        cashier.writer.wake(&wake);
+    }
+
+    /// Takes the hold out of its owner's hands: whoever has the parts finishes it.
+    pub(super) fn take_parts(&mut self) -> Option<HoldParts> {
+        self.parts.take()
     }
 
     fn end(&mut self, mut row: Row) {
@@ -118,7 +160,7 @@ impl Drop for Hold {
 
 impl Cashier {
     /// Memory and book at once, so that the very next connect sees them; the ledger's row follows.
-    fn end_hold(&self, record: &HoldRecord, amount: Pico, row: Row) {
+    pub(super) fn end_hold(&self, record: &HoldRecord, amount: Pico, row: Row) {
         let id = record.account;
         let mut books = self.books.lock();
         let changes = books.accounts.settle(id, amount, row.cost_usd);
@@ -163,5 +205,9 @@ pub(super) fn unresolved(record: &HoldRecord, account: AccountPath, amount: Pico
         request_id: None,
         reason: Some(reason.to_owned()),
         count: 1,
+        category: request.category,
+        notional_usd: None,
+        detail: Detail::default(),
+        corrects: None,
     }
 }

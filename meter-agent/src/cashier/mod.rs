@@ -10,6 +10,7 @@ mod error;
 mod fund;
 mod hold;
 mod recover;
+mod results;
 mod slots;
 mod status;
 
@@ -19,6 +20,8 @@ mod crash_tests;
 mod fake;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod results_tests;
 #[cfg(test)]
 mod tests;
 
@@ -33,10 +36,10 @@ use tokio::sync::{broadcast, oneshot};
 
 pub use self::{
     error::CashierError,
-    hold::Hold,
+    hold::{DurableWait, Hold},
     status::{AccountStatus, Budget, LimitStatus, Summary},
 };
-use self::{hold::HoldParts, slots::Slots};
+use self::{hold::HoldParts, results::Jobs, slots::Slots};
 pub use crate::exchange::RequestLine;
 use crate::{
     accounts::{AccountId, Accounts, Change, Denied, State},
@@ -106,6 +109,7 @@ pub struct Cashier {
 struct Books {
     accounts: Accounts,
     slots: Slots,
+    jobs: Jobs,
 }
 
 impl Books {

@@ -3,7 +3,11 @@
 //! What was spent is the larger of the two; what neither can say is charged. Limits and what remains come from
 //! config and fundings, never from the book. The ledger is brought up to date before anything is published.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
 
 use meter_common::{AccountRef, Balance, state};
 use parking_lot::Mutex;
@@ -12,6 +16,7 @@ use tokio::sync::broadcast;
 use super::{
     Books, CHANGES_MAX, Cashier, CashierError, Durability, Plan,
     hold::unresolved,
+    results::Jobs,
     slots::{HOST, Slots},
 };
 use crate::{
@@ -40,12 +45,13 @@ impl Cashier {
         let loaded = store.load()?;
         let mut recovery = Recovery::new(&loaded, now);
         recovery.apply_plan(&loaded, plan);
-        recovery.charge_open_holds(&loaded.holds);
+        let jobs = Jobs::restore(&loaded);
+        recovery.charge_open_holds(&loaded.holds, &jobs);
         let kept = recovery.believe_book(&loaded, book.as_ref(), survived);
         let Recovery { accounts, ops, .. } = recovery;
         store.commit(&ops.iter())?;
 
-        let books = Books { slots: slots(book, &accounts, &kept), accounts };
+        let books = Books { slots: slots(book, &accounts, &kept), accounts, jobs };
         books.accounts.ids().for_each(|id| books.slots.publish(&books.accounts, id));
         let writer = Arc::new(Writer::start(store).map_err(|e| CashierError::Other(e.to_string()))?);
         Ok(Arc::new_cyclic(|me| Self {
@@ -108,9 +114,15 @@ impl Recovery {
         }
     }
 
-    /// Nobody can say what an exchange used that was under way when the sidecar ended: all that was held.
-    fn charge_open_holds(&mut self, holds: &[HoldRecord]) {
+    /// Nobody can say what an exchange used that was under way when the sidecar ended: all that was held. What waits
+    /// for a result goes on waiting.
+    fn charge_open_holds(&mut self, holds: &[HoldRecord], jobs: &Jobs) {
+        let parked: HashSet<ExchangeId> = jobs.parked().map(|hold| hold.id).collect();
         for hold in holds {
+            if parked.contains(&hold.id) {
+                self.accounts.restore_parked(hold.account, hold.amount);
+                continue;
+            }
             let resolves = Resolves { hold: hold.id, amount: hold.amount };
             self.charge(hold, "the sidecar ended before the exchange did", Some(resolves));
         }
@@ -156,7 +168,9 @@ impl Recovery {
     fn charge_difference(&mut self, id: AccountId, record: &Balance) {
         let held = record.hold_granted.wrapping_sub(record.hold_ended).max(0);
         let total = Pico::new(record.spent.saturating_add(held));
-        let more = total.saturating_sub(self.accounts.get(id).spent);
+        let account = self.accounts.get(id);
+        let parked = account.held();
+        let more = total.saturating_sub(account.spent).saturating_sub(parked);
         if more.is_positive() {
             let hold = HoldRecord {
                 id: ExchangeId::new(),
@@ -169,10 +183,10 @@ impl Recovery {
             };
             self.charge(&hold, "the kernel's map knew of more than the ledger", None);
         }
-        // Whatever was held has ended; the totals of a binding go on from where they were.
+        // Whatever was held has ended but what is parked; the totals of a binding go on from where they were.
         let account = self.accounts.get_mut(id);
         account.hold_granted = Pico::new(record.hold_granted);
-        account.hold_ended = account.hold_granted;
+        account.hold_ended = account.hold_granted.wrapping_sub(parked);
     }
 
     fn charge(&mut self, hold: &HoldRecord, reason: &str, resolves: Option<Resolves>) {

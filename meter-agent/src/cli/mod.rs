@@ -7,6 +7,8 @@ mod daemon;
 mod doctor;
 mod fund;
 mod ledger;
+mod prices;
+mod replay;
 mod run;
 mod source;
 mod status;
@@ -49,6 +51,8 @@ enum Command {
     Balance(balance::Args),
     Fund(fund::Args),
     Ledger(ledger::Args),
+    Replay(replay::Args),
+    Prices(prices::Args),
     Daemon(daemon::Args),
     Doctor(doctor::Args),
     Uninstall(uninstall::Args),
@@ -79,6 +83,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Balance(args) => balance::run(&args, &config),
         Command::Fund(args) => fund::run(&args, &config),
         Command::Ledger(args) => ledger::run(&args, &config),
+        Command::Replay(args) => replay::run(&args, &config),
+        Command::Prices(args) => prices::run(&args, &config),
         Command::Daemon(args) => daemon::run(&args, config),
         Command::Doctor(args) => doctor::run(&args, &config),
         Command::Uninstall(args) => uninstall::run(&args, &config),

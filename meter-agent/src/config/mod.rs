@@ -5,6 +5,7 @@
 //! ([`ConfigError::Mistakes`]) and never half a [`Config`].
 
 mod mistake;
+mod prices;
 mod read;
 
 use std::{
@@ -18,6 +19,7 @@ use crate::{
     cashier::{Durability, Plan},
     ids::AccountPath,
     money::Pico,
+    pricing::Settings,
     usage::hosts::HostEntry,
 };
 
@@ -44,8 +46,10 @@ pub struct Config {
     pub upstream_ca_file: Option<PathBuf>,
     pub durability: Durability,
     pub listen_ports: [u16; PORTS],
-    /// `[[host]]`: metered hosts beside the built-in ones.
+    /// `[[host]]` and the hosts of `[[api]]`: metered hosts beside the built-in ones.
     pub hosts: Vec<HostEntry>,
+    /// `[[price]]`, `[[api]]`, `unknown_model` and `plan`.
+    pub prices: Settings,
     /// `[agent.NAME]` with its `budget_usd`, sorted by name.
     pub agents: Vec<(AccountPath, Option<Pico>)>,
 }
@@ -60,6 +64,7 @@ impl Default for Config {
             durability: Durability::default(),
             listen_ports: DEFAULT_PORTS,
             hosts: Vec::new(),
+            prices: Settings::default(),
             agents: Vec::new(),
         }
     }
@@ -112,6 +117,11 @@ impl Config {
     /// The agents' limits, as the cashier takes them.
     pub fn plan(&self) -> Plan {
         Plan { agents: self.agents.clone() }
+    }
+
+    /// Where imported price lists are kept.
+    pub fn prices_dir(&self) -> PathBuf {
+        self.data_dir.join("prices")
     }
 
     pub fn socket(&self) -> PathBuf {

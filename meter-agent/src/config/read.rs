@@ -21,11 +21,23 @@ use crate::{
     cashier::Durability,
     ids::AccountPath,
     money::Pico,
-    usage::hosts::{HostEntry, HostTable},
+    usage::hosts::{HostEntry, HostTable, Speaks},
 };
 
-const KEYS: [&str; 7] = ["data_dir", "run_dir", "upstream_ca_file", "durability", "listen_ports", "host", "agent"];
-const HOST_KEYS: [&str; 2] = ["name", "dialect"];
+const KEYS: [&str; 11] = [
+    "data_dir",
+    "run_dir",
+    "upstream_ca_file",
+    "durability",
+    "listen_ports",
+    "unknown_model",
+    "plan",
+    "host",
+    "price",
+    "api",
+    "agent",
+];
+const HOST_KEYS: [&str; 4] = ["name", "dialect", "provider", "price"];
 const AGENT_KEYS: [&str; 1] = ["budget_usd"];
 const DURABILITIES: [(&str, Durability); 3] =
     [("strict", Durability::Strict), ("full", Durability::Full), ("relaxed", Durability::Relaxed)];
@@ -34,7 +46,7 @@ const RUN_DIR_BYTES_MAX: usize = 107 - 11;
 /// Ports from here on can be bound by anyone, an agent before the sidecar for one.
 const UNPRIVILEGED_PORT: i64 = 1024;
 
-type Value<'i> = Spanned<DeValue<'i>>;
+pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 pub(super) fn read(text: &str, path: &Path) -> Result<Config, Vec<Mistake>> {
     let (table, faults) = DeTable::parse_recoverable(text);
@@ -52,14 +64,14 @@ pub(super) fn read(text: &str, path: &Path) -> Result<Config, Vec<Mistake>> {
     Err(reader.mistakes)
 }
 
-struct Reader<'i> {
+pub(super) struct Reader<'i> {
     text: &'i str,
     path: &'i Path,
     mistakes: Vec<Mistake>,
 }
 
 impl<'i> Reader<'i> {
-    fn mistake(&mut self, at: &Range<usize>, text: String) {
+    pub(super) fn mistake(&mut self, at: &Range<usize>, text: String) {
         self.mistakes.push(Mistake::at(self.path, self.text, at.start, text));
     }
 
@@ -87,20 +99,24 @@ impl<'i> Reader<'i> {
         if let Some(hosts) = table.get("host") {
             config.hosts = self.hosts(hosts);
         }
+        config.prices = self.prices(table);
+        if let Some(apis) = table.get("api") {
+            self.apis(apis, &mut config);
+        }
         if let Some(agents) = table.get("agent") {
             config.agents = self.agents(agents);
         }
         config
     }
 
-    fn known_keys(&mut self, table: &DeTable<'i>, known: &[&str], place: &str) {
+    pub(super) fn known_keys(&mut self, table: &DeTable<'i>, known: &[&str], place: &str) {
         for key in table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref();
             self.mistake(&key.span(), format!("there is no key `{name}`{place}; {}", suggestion(name, known)));
         }
     }
 
-    fn string<'v>(&mut self, key: &str, value: &'v Value<'i>) -> Option<&'v str> {
+    pub(super) fn string<'v>(&mut self, key: &str, value: &'v Value<'i>) -> Option<&'v str> {
         let text = value.get_ref().as_str();
         if text.is_none() {
             let found = value.get_ref().type_str();
@@ -207,16 +223,15 @@ impl<'i> Reader<'i> {
             return None;
         };
         self.known_keys(table, &HOST_KEYS, " in `[[host]]`");
-        for key in HOST_KEYS {
-            if !table.contains_key(key) {
-                self.mistake(&entry.span(), format!("this `[[host]]` has no `{key}`; add it"));
-            }
+        if !table.contains_key("name") {
+            self.mistake(&entry.span(), "this `[[host]]` has no `name`; add it".to_owned());
         }
         let name = table.get("name").and_then(|v| self.string("name", v));
-        let dialect = table.get("dialect").and_then(|v| self.dialect(v));
-        let (name, dialect) = (name?.to_ascii_lowercase(), dialect?);
+        let free = table.get("price").is_some_and(|v| self.free(v));
+        let speaks = self.speaks(entry, table);
+        let (name, speaks) = (name?.to_ascii_lowercase(), speaks?);
         let at = table.get("name")?.span();
-        let host = HostEntry { name, dialect };
+        let host = HostEntry { name, speaks, free };
         match HostTable::new(std::slice::from_ref(&host)) {
             Ok(_) => Some((host, at)),
             Err(error) => {
@@ -224,6 +239,43 @@ impl<'i> Reader<'i> {
                 None
             }
         }
+    }
+
+    /// Exactly one of `dialect` and `provider`.
+    fn speaks(&mut self, entry: &Value<'i>, table: &DeTable<'i>) -> Option<Speaks> {
+        match (table.get("dialect"), table.get("provider")) {
+            (Some(value), None) => self.dialect(value).map(Speaks::Dialect),
+            (None, Some(value)) => self.provider(value).map(Speaks::Provider),
+            (Some(_), Some(second)) => {
+                let text = "`dialect` and `provider` stand in one `[[host]]`; keep one of the two";
+                self.mistake(&second.span(), text.to_owned());
+                None
+            }
+            (None, None) => {
+                let text = "this `[[host]]` has no `dialect` and no `provider`; add one of them";
+                self.mistake(&entry.span(), text.to_owned());
+                None
+            }
+        }
+    }
+
+    fn free(&mut self, value: &Value<'i>) -> bool {
+        let word = self.string("price", value);
+        if word.is_some_and(|word| word != "free") {
+            let text = "`price` of a host can only be \"free\"; write other prices below a line `[[price]]`";
+            self.mistake(&value.span(), text.to_owned());
+        }
+        word == Some("free")
+    }
+
+    fn provider(&mut self, value: &Value<'i>) -> Option<String> {
+        let word = self.string("provider", value)?;
+        let known: Vec<&str> = crate::usage::providers::PROVIDERS.iter().map(|p| p.id).collect();
+        if known.contains(&word) {
+            return Some(word.to_owned());
+        }
+        self.mistake(&value.span(), format!("there is no provider `{word}`; {}", suggestion(word, &known)));
+        None
     }
 
     fn dialect(&mut self, value: &Value<'i>) -> Option<String> {
@@ -267,7 +319,7 @@ impl<'i> Reader<'i> {
         self.amount("budget_usd", table.get("budget_usd")?)
     }
 
-    fn amount(&mut self, key: &str, value: &Value<'i>) -> Option<Pico> {
+    pub(super) fn amount(&mut self, key: &str, value: &Value<'i>) -> Option<Pico> {
         let text = match value.get_ref() {
             DeValue::String(text) => text.as_ref(),
             DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
@@ -321,7 +373,7 @@ mod tests {
         assert_eq!(config.socket(), Path::new("/run/m/meter.sock"));
         assert_eq!(config.durability, Durability::Strict);
         assert_eq!(config.listen_ports, [901, 902, 903, 904]);
-        assert_eq!(config.hosts, [HostEntry { name: "llm.example.com".to_owned(), dialect: "openai".to_owned() }]);
+        assert_eq!(config.hosts, [HostEntry::new("llm.example.com", "openai")]);
         let budgets: Vec<_> = config.agents.iter().map(|(a, b)| (a.as_str(), b.map(Pico::get))).collect();
         let expected = [("free", None), ("nightly", Some(1_100_000_000_000)), ("research", Some(500_000_000_000))];
         assert_eq!(budgets, expected);
@@ -353,7 +405,7 @@ bugdet_usd = 1
             "m.toml:4:22: port 8443 can't be used; choose one from 1 to 1023, which an agent can't bind first",
             "m.toml:4:28: port 961 is there twice; name 4 different ones",
             "m.toml:7:11: there is no dialect `opnai`; did you mean `openai`?",
-            "m.toml:8:1: this `[[host]]` has no `dialect`; add it",
+            "m.toml:8:1: this `[[host]]` has no `dialect` and no `provider`; add one of them",
             "m.toml:8:1: this `[[host]]` has no `name`; add it",
             "m.toml:9:1: there is no key `dialekt` in `[[host]]`; did you mean `dialect`?",
             "m.toml:11:14: `budget_usd`: `9000000.01` is above the largest amount, $9000000",

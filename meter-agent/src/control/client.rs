@@ -66,7 +66,9 @@ impl Client {
             | Answer::Funded { .. }
             | Answer::Flushed
             | Answer::Rows { .. }
-            | Answer::Summary(_)) => Ok(answer),
+            | Answer::Summary(_)
+            | Answer::Reloaded
+            | Answer::Price { .. }) => Ok(answer),
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod peer;
+pub mod price_files;
 pub mod refusals;
 pub mod registry;
 pub mod report;

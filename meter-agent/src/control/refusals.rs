@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::{
     clock::Timestamp,
-    exchange::{Outcome, Row},
+    exchange::{Detail, LLM, Outcome, Row},
     ids::{AccountPath, ExchangeId, Process},
     kernel::events::Refused,
     money::Pico,
@@ -144,6 +144,10 @@ fn row(key: &Key, burst: &Burst, account: AccountPath, now: Timestamp) -> Row {
         request_id: None,
         reason: sentence(key.reason).map(str::to_owned),
         count: burst.count,
+        category: LLM.to_owned(),
+        notional_usd: None,
+        detail: Detail::default(),
+        corrects: None,
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use super::{
     peer::Peer,
+    price_files::{self, seller},
     refusals::Refusals,
     registry::{OpenError, Registry},
     report::{AccountReport, KernelReport},
@@ -20,6 +21,7 @@ use crate::{
     kernel::Kernel,
     ledger::{Reader, RowFilter},
     money::Pico,
+    pricing::Prices,
 };
 
 /// How long a summary waits for exchanges that are still being settled, in steps of [`SETTLE_STEP`].
@@ -35,6 +37,9 @@ pub struct Service {
     /// Certificates that every agent must trust.
     pub authority_pems: Vec<String>,
     pub data_dir: PathBuf,
+    pub prices: Arc<Prices>,
+    /// Where imported price files are kept.
+    pub prices_dir: PathBuf,
 }
 
 impl Service {
@@ -67,6 +72,11 @@ impl Service {
                 Ok(Answer::Flushed)
             }
             Request::Summary { account } => self.summary(&account, runtime).map(Answer::Summary),
+            Request::ReloadPrices => self.reload_prices(peer),
+            Request::Price { provider, model, at } => {
+                let explanation = self.prices.explain(provider.as_deref().map(seller), &model, at);
+                Ok(Answer::Price { explanation })
+            }
         }
     }
 
@@ -114,6 +124,19 @@ impl Service {
         let remaining = self.cashier.fund(&account, amount, peer.uid, clock::now()).map_err(|e| failed(&e))?;
         tracing::info!(%account, amount_usd = %amount, uid = peer.uid, "funded");
         Ok(Answer::Funded { account, remaining_usd: remaining })
+    }
+
+    /// The files were checked by whoever wrote them; what can't be used all the same changes nothing.
+    fn reload_prices(&self, peer: &Peer) -> Result<Answer, Fault> {
+        if let Some(inside) = self.account_of(peer)? {
+            let message =
+                format!("a process of the account {inside} can't change prices; ask from outside of every account");
+            return Err(Fault::new(FaultKind::Forbidden, message));
+        }
+        let imported = price_files::load(&self.prices_dir).map_err(|e| failed(&e))?;
+        self.prices.replace(imported);
+        tracing::info!(uid = peer.uid, "imported prices are in use");
+        Ok(Answer::Reloaded)
     }
 
     fn flush(&self, runtime: &Handle) {

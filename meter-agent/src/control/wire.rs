@@ -7,10 +7,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{cashier::Budget, control::report::AccountReport, exchange::Row, ids::AccountPath, money::Pico};
+use crate::{
+    cashier::Budget, clock::Timestamp, control::report::AccountReport, exchange::Row, ids::AccountPath, money::Pico,
+    pricing::Explanation,
+};
 
 /// Raised with every change of a meaning or a shape in this file.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The longest request: extra roots of [`crate::trust::bundle::BUNDLE_BYTES_MAX`], escaped as JSON.
 pub const REQUEST_BYTES_MAX: u64 = 3 << 20;
 /// The longest answer: a status of every slot with some processes each.
@@ -56,6 +59,15 @@ pub enum Request {
     Rows { account: Option<AccountPath>, limit: usize },
     /// What an account came to, once its exchanges are settled.
     Summary { account: AccountPath },
+    /// Takes the imported price files into use as they are now.
+    ReloadPrices,
+    /// Where the price of a model comes from.
+    Price {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        provider: Option<String>,
+        model: String,
+        at: Timestamp,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +91,11 @@ pub enum Answer {
         rows: Vec<Row>,
     },
     Summary(Summary),
+    /// The new prices hold from now on.
+    Reloaded,
+    Price {
+        explanation: Explanation,
+    },
     Error(Fault),
 }
 
@@ -170,6 +187,10 @@ mod tests {
         round_trip(Request::Flush);
         round_trip(Request::Balance { account: account.clone() });
         round_trip(Request::Summary { account: account.clone() });
+        round_trip(Request::ReloadPrices);
+        let price = |provider| Request::Price { provider, model: "m".to_owned(), at: Timestamp::from_micros(1_000) };
+        round_trip(price(None));
+        round_trip(price(Some("openai".to_owned())));
         round_trip(Request::Fund { account, amount_usd: Pico::new(1) });
         round_trip(Request::OpenTask {
             agent: "research".to_owned(),
@@ -192,7 +213,7 @@ mod tests {
     fn the_shape_on_the_wire_is_this() {
         let fund = Request::Fund { account: "a".parse().unwrap(), amount_usd: "0.5".parse().unwrap() };
         let text = String::from_utf8(line(&Call::new(fund))).unwrap();
-        assert_eq!(text, "{\"version\":1,\"op\":\"fund\",\"account\":\"a\",\"amount_usd\":\"0.5\"}\n");
+        assert_eq!(text, "{\"version\":2,\"op\":\"fund\",\"account\":\"a\",\"amount_usd\":\"0.5\"}\n");
     }
 
     #[test]

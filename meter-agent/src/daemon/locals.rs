@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_names_an_own_address_is_metered_there() {
-        let host = |name: &str| HostEntry { name: name.to_owned(), dialect: "openai".to_owned() };
+        let host = |name: &str| HostEntry::new(name, "openai");
         let own = [IpAddr::from([192, 0, 2, 7])];
         let hosts = [host("127.0.0.1:8080"), host("192.0.2.7"), host("192.0.2.8"), host("*.example"), host("[::1]:9")];
         let expected = [

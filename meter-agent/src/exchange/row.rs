@@ -9,7 +9,7 @@ use crate::{
     ids::{AccountPath, ExchangeId, Process},
     money::Pico,
     pricing::PriceKind,
-    usage::{Quality, Usage},
+    usage::{Quality, Tools, Units, Usage},
 };
 
 /// How an exchange ended. Exactly one, always.
@@ -103,7 +103,7 @@ impl Serialize for Outcome {
 }
 
 /// What is known of a request when it is admitted: enough for the row of a hold that is never resolved.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestLine {
     pub provider: String,
     pub endpoint: String,
@@ -113,6 +113,24 @@ pub struct RequestLine {
     pub path: String,
     pub requested_model: Option<String>,
     pub stream: bool,
+    /// The limit category that its cost falls under.
+    pub category: String,
+}
+
+impl Default for RequestLine {
+    /// Nothing known but the category.
+    fn default() -> Self {
+        Self {
+            provider: String::new(),
+            endpoint: String::new(),
+            host: String::new(),
+            method: String::new(),
+            path: String::new(),
+            requested_model: None,
+            stream: false,
+            category: LLM.to_owned(),
+        }
+    }
 }
 
 /// A ledger row. Serializes to the line of `meter ledger --json`.
@@ -150,6 +168,49 @@ pub struct Row {
     pub reason: Option<String>,
     /// How many events the row stands for: 1, or the refused connects of a burst.
     pub count: u64,
+    /// The limit category that the cost falls under.
+    #[serde(default = "llm")]
+    pub category: String,
+    /// What a subscription's traffic would have cost at list prices.
+    #[serde(default)]
+    pub notional_usd: Option<Pico>,
+    #[serde(flatten)]
+    pub detail: Detail,
+    /// The earlier row that this one completes or corrects: a background job's, whose result came later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrects: Option<ExchangeId>,
+}
+
+pub use crate::usage::hosts::LLM;
+
+fn llm() -> String {
+    LLM.to_owned()
+}
+
+/// What explains a charge beyond the tokens of one model. Mostly empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Detail {
+    pub server_tools: Tools,
+    pub units: Units,
+    /// One per model where the exchange used several; empty otherwise.
+    pub lines: Vec<RowLine>,
+}
+
+impl Detail {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// One model's part of an exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowLine {
+    pub model: Option<String>,
+    pub usage: Usage,
+    #[serde(default)]
+    pub units: Units,
+    pub cost_usd: Pico,
 }
 
 impl Row {

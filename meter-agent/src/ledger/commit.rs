@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{Transaction, TransactionBehavior, params};
 
 use super::{
-    HoldRecord, LedgerError, Op, Resolves, Store,
-    schema::{GROW_HOLD, INSERT_HOLD, INSERT_ROW, UPDATE_TOTALS, UPSERT_PROCESS},
+    HoldRecord, LedgerError, Op, Resolves, ResultRecord, ResultState, Store,
+    schema::{GROW_HOLD, INSERT_HOLD, INSERT_ROW, PRUNE_RESULTS, UPDATE_TOTALS, UPSERT_PROCESS, UPSERT_RESULT},
     text,
 };
 use crate::{
@@ -59,7 +59,10 @@ impl<'a> Batch<'a> {
     fn new(ops: impl Iterator<Item = &'a Op> + Clone) -> Self {
         let begun: HashSet<ExchangeId> =
             ops.clone().filter_map(|op| if let Op::Hold { hold, .. } = op { Some(hold.id) } else { None }).collect();
-        let ended = ops.filter_map(|op| if let Op::Row { resolves: Some(r), .. } = op { Some(r.hold) } else { None });
+        let ended = ops.filter_map(|op| match op {
+            Op::Row { resolves: Some(resolves), .. } | Op::Release { resolves, .. } => Some(resolves.hold),
+            _ => None,
+        });
         let passing = ended.filter(|id| begun.contains(id)).collect();
         Self { passing, accounts: HashMap::new(), processes: HashMap::new(), left_out: Vec::new() }
     }
@@ -113,6 +116,11 @@ impl<'a> Batch<'a> {
                 run(GROW_HOLD, params![hold.0.as_bytes(), more.get()])
             }
             Op::Row { line, row, resolves } => self.row(tx, line, row, *resolves),
+            Op::Release { line, resolves } => self.release(tx, line, *resolves),
+            Op::Result(record) => write_result(tx, record),
+            Op::PruneResults { before, keep } => {
+                run(PRUNE_RESULTS, params![before.micros(), i64::try_from(*keep).unwrap_or(i64::MAX)])
+            }
             Op::Barrier => Ok(()),
         }
     }
@@ -133,10 +141,8 @@ impl<'a> Batch<'a> {
         resolves: Option<Resolves>,
     ) -> rusqlite::Result<()> {
         if let Some(Resolves { hold, .. }) = resolves
-            && !self.passing.remove(&hold)
-            && tx.prepare_cached("DELETE FROM holds WHERE id = ?1")?.execute([hold.0.as_bytes()])? == 0
+            && !self.end_hold(tx, hold)?
         {
-            self.left_out.push(LedgerError::AlreadyResolved(hold));
             return Ok(());
         }
         for &at in line {
@@ -154,6 +160,26 @@ impl<'a> Batch<'a> {
         }
         let agent = line.iter().rev().nth(1).copied().unwrap_or(AccountId::HOST);
         insert_row(tx, account, agent, row, resolves)
+    }
+
+    fn release(&mut self, tx: &Transaction<'_>, line: &[AccountId], resolves: Resolves) -> rusqlite::Result<()> {
+        if self.end_hold(tx, resolves.hold)? {
+            for &at in line {
+                let totals = self.accounts.entry(at).or_default();
+                totals.held = totals.held.saturating_sub(resolves.amount.get());
+            }
+        }
+        Ok(())
+    }
+
+    /// `false`, and on the list of what was left out, where it has ended before.
+    fn end_hold(&mut self, tx: &Transaction<'_>, hold: ExchangeId) -> rusqlite::Result<bool> {
+        let ended = self.passing.remove(&hold)
+            || tx.prepare_cached("DELETE FROM holds WHERE id = ?1")?.execute([hold.0.as_bytes()])? > 0;
+        if !ended {
+            self.left_out.push(LedgerError::AlreadyResolved(hold));
+        }
+        Ok(ended)
     }
 
     fn write_totals(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
@@ -196,6 +222,28 @@ fn insert_hold(tx: &Transaction<'_>, hold: &HoldRecord) -> rusqlite::Result<()> 
         request.path,
         request.requested_model,
         request.stream,
+        request.category,
+    ])?;
+    Ok(())
+}
+
+fn write_result(tx: &Transaction<'_>, record: &ResultRecord) -> rusqlite::Result<()> {
+    let ResultRecord { provider, result, state, time } = record;
+    let (hold, row, account, charged) = match state {
+        ResultState::Pending { hold } => (Some(hold), None, None, None),
+        ResultState::Billed => (None, None, None, None),
+        ResultState::Lapsed { row, account, charged } => (None, Some(row), Some(account), Some(charged)),
+    };
+    let bytes = |id: Option<&ExchangeId>| id.map(|id| *id.0.as_bytes());
+    tx.prepare_cached(UPSERT_RESULT)?.execute(params![
+        provider,
+        result,
+        text::result_state(state),
+        time.micros(),
+        bytes(hold),
+        bytes(row),
+        account.map(|id| id.get()),
+        charged.map(|amount| amount.get()),
     ])?;
     Ok(())
 }
@@ -249,8 +297,17 @@ fn insert_row(
         row.request_id,
         row.reason,
         bits(row.count),
+        row.category,
+        row.notional_usd.map(Pico::get),
+        detail(row),
+        row.corrects.map(|id| *id.0.as_bytes()),
     ])?;
     Ok(())
+}
+
+/// Mostly nothing.
+fn detail(row: &Row) -> Option<String> {
+    if row.detail.is_empty() { None } else { serde_json::to_string(&row.detail).ok() }
 }
 
 /// SQLite's integers are signed; a count keeps its bits and reads back as it was.

@@ -4,7 +4,7 @@ use meter_common::AccountRef;
 use rusqlite::{Row as SqlRow, types::Type};
 use uuid::Uuid;
 
-use super::{HoldRecord, LedgerError, Store};
+use super::{HoldRecord, LedgerError, ResultRecord, ResultState, Store, text};
 use crate::{
     accounts::{AccountId, State},
     clock::Timestamp,
@@ -20,6 +20,8 @@ pub struct Loaded {
     pub accounts: Vec<LoadedAccount>,
     /// Holds that were never resolved, the oldest first.
     pub holds: Vec<HoldRecord>,
+    /// Results that can be read again, the oldest first.
+    pub results: Vec<ResultRecord>,
 }
 
 #[derive(Debug)]
@@ -52,14 +54,17 @@ const ACCOUNTS: &str = "SELECT id, parent, path, budget, config_budget, smallest
     FROM accounts ORDER BY id";
 
 const HOLDS: &str = "SELECT id, account, amount, clamp, time, pid, start_ticks, exe, provider, endpoint, host, method, \
-    path, requested_model, stream FROM holds ORDER BY id";
+    path, requested_model, stream, category FROM holds ORDER BY id";
+
+const RESULTS: &str = "SELECT provider, result, state, time, hold, row, account, charged FROM results ORDER BY time";
 
 impl Store {
     pub fn load(&self) -> Result<Loaded, LedgerError> {
         let run = || {
             let accounts = self.connection.prepare(ACCOUNTS)?.query_map([], account)?.collect::<Result<Vec<_>, _>>()?;
             let holds = self.connection.prepare(HOLDS)?.query_map([], hold)?.collect::<Result<Vec<_>, _>>()?;
-            Ok(Loaded { accounts, holds })
+            let results = self.connection.prepare(RESULTS)?.query_map([], result)?.collect::<Result<Vec<_>, _>>()?;
+            Ok(Loaded { accounts, holds, results })
         };
         let loaded = run().map_err(|e: rusqlite::Error| LedgerError::reading(&self.path, &e))?;
         self.believable(&loaded)?;
@@ -80,6 +85,10 @@ impl Store {
             }
         }
         let count = loaded.accounts.len();
+        let stray = |r: &&ResultRecord| matches!(r.state, ResultState::Lapsed { account, .. } if account.get() as usize >= count);
+        if let Some(result) = loaded.results.iter().find(stray) {
+            return corrupt(format!("result {} makes no sense", result.result));
+        }
         match loaded.holds.iter().find(|h| h.account.get() as usize >= count || h.amount < Pico::ZERO) {
             Some(hold) => corrupt(format!("hold {} makes no sense", hold.id)),
             None if count == 0 => corrupt("it has no host account".to_owned()),
@@ -123,8 +132,26 @@ fn hold(row: &SqlRow<'_>) -> rusqlite::Result<HoldRecord> {
             path: row.get(12)?,
             requested_model: row.get(13)?,
             stream: row.get(14)?,
+            category: row.get(15)?,
         },
     })
+}
+
+fn result(row: &SqlRow<'_>) -> rusqlite::Result<ResultRecord> {
+    let state = match row.get::<_, String>(2)?.as_str() {
+        text::PENDING => ResultState::Pending { hold: exchange_id(row, 4)? },
+        text::BILLED => ResultState::Billed,
+        text::LAPSED => ResultState::Lapsed {
+            row: exchange_id(row, 5)?,
+            account: AccountId::new(row.get(6)?),
+            charged: Pico::new(row.get(7)?),
+        },
+        other => {
+            let unknown = text::Unknown(other.to_owned(), "state of a result");
+            return Err(rusqlite::Error::FromSqlConversionFailure(2, Type::Text, Box::new(unknown)));
+        }
+    };
+    Ok(ResultRecord { provider: row.get(0)?, result: row.get(1)?, state, time: Timestamp::from_micros(row.get(3)?) })
 }
 
 fn pico(row: &SqlRow<'_>, index: usize) -> rusqlite::Result<Option<Pico>> {

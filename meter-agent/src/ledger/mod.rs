@@ -24,7 +24,7 @@ mod tests;
 pub use self::{
     error::LedgerError,
     load::{Loaded, LoadedAccount},
-    op::{HoldRecord, Op, Resolves},
+    op::{HoldRecord, Op, Resolves, ResultRecord, ResultState},
     reader::{AccountTotals, ProcessTotals, Reader, RowFilter},
     schema::FILE_NAME,
     store::Store,

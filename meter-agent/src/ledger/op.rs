@@ -32,6 +32,27 @@ pub struct Resolves {
     pub amount: Pico,
 }
 
+/// A result that can be read again, as the ledger remembers it: by the provider and its id there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResultRecord {
+    pub provider: String,
+    pub result: String,
+    pub state: ResultState,
+    /// When it came to this state; a pending one's is the time of its order.
+    pub time: Timestamp,
+}
+
+/// What became of a result's price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultState {
+    /// It was ordered, and `hold` is set aside until it is seen.
+    Pending { hold: ExchangeId },
+    /// It was charged, and is free from then on.
+    Billed,
+    /// It was not seen in time: `row` charged all that was held, until it is.
+    Lapsed { row: ExchangeId, account: AccountId, charged: Pico },
+}
+
 /// One thing to record. `line` is the path from the account to the host: the accounts whose totals change.
 #[derive(Clone, Debug)]
 pub enum Op {
@@ -82,6 +103,17 @@ pub enum Op {
         line: Line,
         row: Box<Row>,
         resolves: Option<Resolves>,
+    },
+    /// A hold that nothing was used of ends without a row.
+    Release {
+        line: Line,
+        resolves: Resolves,
+    },
+    Result(Box<ResultRecord>),
+    /// Forgets results that nobody waits for: from before `before`, and all but the last `keep`.
+    PruneResults {
+        before: Timestamp,
+        keep: usize,
     },
     /// Nothing: its reply tells that everything before it is durable.
     Barrier,

@@ -5,20 +5,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, OpenFlags, Row as SqlRow, params};
+use rusqlite::{Connection, OpenFlags, Row as SqlRow, params, types::Type};
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::{
     LedgerError,
     load::{count, exchange_id, maybe_count, named, parsed},
-    schema::{FILE_NAME, ROW_COLUMNS, VERSION},
+    schema::{BEFORE_SECOND, FILE_NAME, ROW_COLUMNS, SECOND_COLUMNS, VERSION},
     text,
 };
 use crate::{
     accounts::State,
     clock::Timestamp,
-    exchange::Row,
-    ids::{AccountPath, Process},
+    exchange::{Detail, Row},
+    ids::{AccountPath, ExchangeId, Process},
     money::Pico,
     usage::Usage,
 };
@@ -73,6 +74,8 @@ pub struct ProcessTotals {
 pub struct Reader {
     connection: Connection,
     path: PathBuf,
+    /// The row's columns that came with the second version.
+    late_columns: &'static str,
 }
 
 impl Reader {
@@ -90,7 +93,9 @@ impl Reader {
             Ok((connection, version))
         };
         match open().map_err(|e: rusqlite::Error| LedgerError::reading(&path, &e))? {
-            (connection, VERSION) => Ok(Self { connection, path }),
+            (connection, VERSION) => Ok(Self { connection, path, late_columns: SECOND_COLUMNS }),
+            // Nothing but its daemon changes it; what it holds is shown all the same.
+            (connection, 1) => Ok(Self { connection, path, late_columns: BEFORE_SECOND }),
             (_, found) => Err(LedgerError::Schema { path, found, known: VERSION }),
         }
     }
@@ -176,8 +181,9 @@ impl Reader {
     }
 
     fn last_rows(&self, which: &str, id: Option<i64>, limit: usize) -> rusqlite::Result<Vec<(i64, Row)>> {
+        let late = self.late_columns;
         let sql = format!(
-            "SELECT {ROW_COLUMNS} FROM rows r JOIN accounts a ON a.id = r.account {which} ORDER BY r.seq DESC LIMIT ?1"
+            "SELECT {ROW_COLUMNS}{late} FROM rows r JOIN accounts a ON a.id = r.account {which} ORDER BY r.seq DESC LIMIT ?1"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut statement = self.connection.prepare_cached(&sql)?;
@@ -220,8 +226,17 @@ fn row(r: &SqlRow<'_>) -> rusqlite::Result<(i64, Row)> {
         request_id: r.get(36)?,
         reason: r.get(37)?,
         count: count(r, 38)?,
+        category: r.get(39)?,
+        notional_usd: r.get::<_, Option<i64>>(40)?.map(Pico::new),
+        detail: detail(r, 41)?,
+        corrects: r.get::<_, Option<[u8; 16]>>(42)?.map(|bytes| ExchangeId(Uuid::from_bytes(bytes))),
     };
     Ok((r.get(1)?, row))
+}
+
+fn detail(r: &SqlRow<'_>, index: usize) -> rusqlite::Result<Detail> {
+    let Some(json) = r.get::<_, Option<String>>(index)? else { return Ok(Detail::default()) };
+    serde_json::from_str(&json).map_err(|e| rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(e)))
 }
 
 /// Twelve columns from `first` on, in the order of the table.

@@ -1,15 +1,19 @@
 //! The tables. Money is INTEGER pico-dollars, time INTEGER microseconds since the epoch, counts INTEGER with the
 //! bits of a u64, ids the 16 bytes of the UUID.
 //!
-//! A change of anything here raises [`VERSION`], which the file carries as its `user_version`.
+//! A change of anything here raises [`VERSION`], which the file carries as its `user_version`. A step that was
+//! released is never edited: a new file takes every step in turn, an older one those that it lacks.
 
 /// The ledger's file below the data folder.
 pub const FILE_NAME: &str = "meter.db";
 /// Locked by the one daemon that writes; SQLite's own locks come and go with each transaction.
 pub(super) const LOCK_NAME: &str = "meter.lock";
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
-pub(super) const TABLES: &str = "
+/// The script that leads from a version, its index, to the next one.
+pub(super) const STEPS: [&str; 2] = [FIRST, SECOND];
+
+const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO meta VALUES ('clean', 1);
 CREATE TABLE accounts (
@@ -112,17 +116,42 @@ CREATE TABLE processes (
 ) STRICT, WITHOUT ROWID;
 ";
 
+// `detail` is JSON, and NULL where there is none. `corrects` is the earlier row that a row completes or corrects.
+// Of a result, `hold` is what was set aside for it, while that is outstanding; `row`, `account` and `charged` are
+// what was charged in its place.
+const SECOND: &str = "
+ALTER TABLE rows ADD COLUMN category TEXT NOT NULL DEFAULT 'llm';
+ALTER TABLE rows ADD COLUMN notional INTEGER;
+ALTER TABLE rows ADD COLUMN detail TEXT;
+ALTER TABLE rows ADD COLUMN corrects BLOB;
+ALTER TABLE holds ADD COLUMN category TEXT NOT NULL DEFAULT 'llm';
+CREATE TABLE results (
+    provider TEXT NOT NULL,
+    result TEXT NOT NULL,
+    state TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    hold BLOB,
+    row BLOB,
+    account INTEGER,
+    charged INTEGER,
+    PRIMARY KEY (provider, result)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX results_time ON results (time);
+";
+
 pub(super) const INSERT_HOLD: &str = "INSERT INTO holds (id, account, amount, clamp, time, pid, start_ticks, exe, \
-    provider, endpoint, host, method, path, requested_model, stream) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+    provider, endpoint, host, method, path, requested_model, stream, category) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 
 pub(super) const INSERT_ROW: &str = "INSERT INTO rows (id, resolves, account, agent, time, pid, start_ticks, exe, \
     provider, endpoint, host, method, path, model, requested_model, status, stream, \
     input_tokens, input_uncached, cache_read, cache_write_5m, cache_write_1h, cache_write_other, input_audio, \
     input_image, output_tokens, reasoning_tokens, output_audio, output_image, \
-    usage_quality, held, cost, price, clamped, outcome, ttfb_ms, duration_ms, request_id, reason, count) \
+    usage_quality, held, cost, price, clamped, outcome, ttfb_ms, duration_ms, request_id, reason, count, \
+    category, notional, detail, corrects) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, \
-    ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40)";
+    ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41, ?42, ?43, \
+    ?44)";
 
 // Sums end at the largest amount. SQLite would go on in floating point, which the tables refuse to store: a batch with
 // one absurd amount could then never be written, nor anything after it.
@@ -137,10 +166,23 @@ pub(super) const UPSERT_PROCESS: &str = "INSERT INTO processes (account, pid, st
     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET \
     spent = min(spent + excluded.spent, 9223372036854775807), exchanges = exchanges + excluded.exchanges";
 
+pub(super) const UPSERT_RESULT: &str = "INSERT INTO results (provider, result, state, time, hold, row, account, \
+    charged) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET state = excluded.state, \
+    time = excluded.time, hold = excluded.hold, row = excluded.row, account = excluded.account, \
+    charged = excluded.charged";
+
+/// The last so many results that are not waited for stay, and of those what is not too old.
+pub(super) const PRUNE_RESULTS: &str = "DELETE FROM results WHERE state <> 'pending' AND (time <= ?1 OR \
+    time < (SELECT time FROM results ORDER BY time DESC LIMIT 1 OFFSET ?2))";
+
 /// Columns of a row as the reader takes them, `accounts.path` first.
 pub(super) const ROW_COLUMNS: &str = "a.path, r.seq, r.id, r.time, r.pid, r.start_ticks, r.exe, r.provider, \
     r.endpoint, r.host, r.method, r.path, r.model, r.requested_model, r.status, r.stream, \
     r.input_tokens, r.input_uncached, r.cache_read, r.cache_write_5m, r.cache_write_1h, r.cache_write_other, \
     r.input_audio, r.input_image, r.output_tokens, r.reasoning_tokens, r.output_audio, r.output_image, \
     r.usage_quality, r.held, r.cost, r.price, r.clamped, r.outcome, r.ttfb_ms, r.duration_ms, r.request_id, \
-    r.reason, r.count";
+    r.reason, r.count, ";
+
+/// The last columns of a row in a ledger of this version, and what stands for them in one of the first.
+pub(super) const SECOND_COLUMNS: &str = "r.category, r.notional, r.detail, r.corrects";
+pub(super) const BEFORE_SECOND: &str = "'llm', NULL, NULL, NULL";

@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{
     LedgerError,
-    schema::{FILE_NAME, LOCK_NAME, TABLES, VERSION},
+    schema::{FILE_NAME, LOCK_NAME, STEPS, VERSION},
 };
 
 /// How long one statement waits for another process's lock; the writer thread retries beyond it.
@@ -33,7 +33,8 @@ pub struct Store {
 
 impl Store {
     /// Opens the ledger below `data_dir`, making the folder (0700) and the file (0640) where there are none.
-    /// A file that is not a sound ledger of this version is left untouched.
+    /// A ledger of an older version is brought up to this one, in one transaction. A file that is not a sound ledger
+    /// of a known version is left untouched.
     pub fn open(data_dir: &Path) -> Result<Self, LedgerError> {
         let path = data_dir.join(FILE_NAME);
         let lock = make_files(data_dir, &path)?;
@@ -80,14 +81,14 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), LedgerError> 
     let reading = |e: rusqlite::Error| LedgerError::reading(path, &e);
     connection.busy_timeout(BUSY_TIMEOUT).map_err(reading)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    let fresh = check(connection, path)?;
+    let version = check(connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(reading)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(reading)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(reading)?;
-    if fresh {
+    if version < STEPS.len() {
         let mut make = || {
             let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            tx.execute_batch(TABLES)?;
+            STEPS[version..].iter().try_for_each(|step| tx.execute_batch(step))?;
             tx.pragma_update(None, "user_version", VERSION)?;
             tx.commit()
         };
@@ -96,20 +97,20 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), LedgerError> 
     set_clean(connection, false).map_err(reading)
 }
 
-/// Whether the file is new. Checks its pages when the last daemon did not close it.
-fn check(connection: &Connection, path: &Path) -> Result<bool, LedgerError> {
+/// The version of the file, 0 for a new one. Checks its pages when the last daemon did not close it.
+fn check(connection: &Connection, path: &Path) -> Result<usize, LedgerError> {
     let reading = |e: rusqlite::Error| LedgerError::reading(path, &e);
     let version: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(reading)?;
     if version == 0 {
         let tables: i64 =
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(reading)?;
         if tables == 0 {
-            return Ok(true);
+            return Ok(0);
         }
     }
-    if version != VERSION {
-        return Err(LedgerError::Schema { path: path.to_owned(), found: version, known: VERSION });
-    }
+    let known = usize::try_from(version).ok().filter(|version| (1..=STEPS.len()).contains(version));
+    let schema = || LedgerError::Schema { path: path.to_owned(), found: version, known: VERSION };
+    let known = known.ok_or_else(schema)?;
     let clean: i64 =
         connection.query_row("SELECT value FROM meta WHERE key = 'clean'", [], |r| r.get(0)).map_err(reading)?;
     if clean == 0 {
@@ -118,7 +119,7 @@ fn check(connection: &Connection, path: &Path) -> Result<bool, LedgerError> {
             return Err(LedgerError::Corrupt { path: path.to_owned(), reason: verdict });
         }
     }
-    Ok(false)
+    Ok(known)
 }
 
 fn set_clean(connection: &Connection, clean: bool) -> rusqlite::Result<()> {

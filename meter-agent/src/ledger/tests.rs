@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     accounts::{AccountId, Line},
     clock::Timestamp,
-    exchange::{Outcome, RequestLine, Row},
+    exchange::{Detail, LLM, Outcome, RequestLine, Row},
     ids::{AccountPath, ExchangeId, Process},
     money::Pico,
     pricing::PriceKind,
@@ -80,6 +80,10 @@ fn row(account: &str, cost: i64) -> Row {
         request_id: None,
         reason: None,
         count: 1,
+        category: LLM.to_owned(),
+        notional_usd: None,
+        detail: Detail::default(),
+        corrects: None,
     }
 }
 
@@ -466,4 +470,133 @@ proptest! {
         store(dir.path()).commit(&[plain(TASK, row.clone())].iter()).unwrap();
         prop_assert_eq!(rows(dir.path(), None, 9), [row]);
     }
+}
+
+/// A ledger as the first version left it.
+fn first_version(dir: &Path) {
+    let connection = rusqlite::Connection::open(dir.join(schema::FILE_NAME)).unwrap();
+    connection.execute_batch(schema::STEPS[0]).unwrap();
+    let fill = "
+        INSERT INTO accounts (id, path, parent, spent, held) VALUES (1, 'a', 0, 30, 7);
+        INSERT INTO holds VALUES (x'0193b7a0000070008000000000000001', 1, 7, NULL, 5, 9, 8, '/x', 'openai', 'e', 'h',
+            'POST', '/', 'm', 1);
+        INSERT INTO rows (id, account, agent, time, pid, start_ticks, exe, provider, endpoint, host, method, path,
+            stream, input_tokens, input_uncached, cache_read, cache_write_5m, cache_write_1h, cache_write_other,
+            input_audio, input_image, output_tokens, reasoning_tokens, output_audio, output_image, usage_quality,
+            held, cost, price, outcome, duration_ms, count)
+            VALUES (x'0193b7a0000070008000000000000002', 1, 1, 4, 9, 8, '/x', 'openai', 'e', 'h', 'POST', '/', 0,
+            1, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 'exact', 9, 30, 'priced', 'complete', 3, 1);
+        INSERT INTO fundings (time, account, amount, actor_uid) VALUES (1, 1, 11, 0);
+        PRAGMA user_version = 1;";
+    connection.execute_batch(fill).unwrap();
+}
+
+#[test]
+fn a_ledger_of_the_first_version_is_read_as_it_is_and_taken_over_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    first_version(dir.path());
+    let before = rows(dir.path(), None, 10);
+    assert_eq!((before.len(), before[0].category.as_str(), before[0].cost_usd), (1, LLM, Pico::new(30)));
+
+    let store = Store::open(dir.path()).unwrap();
+    let loaded = store.load().unwrap();
+    assert_eq!((loaded.holds.len(), loaded.holds[0].request.category.as_str()), (1, LLM));
+    assert_eq!((loaded.accounts[1].spent, loaded.accounts[1].funded), (Pico::new(30), Pico::new(11)));
+    assert_eq!(rows(dir.path(), None, 10), before);
+    store.close().unwrap();
+    // Once: the second opening finds nothing to do.
+    assert_eq!(Store::open(dir.path()).unwrap().load().unwrap().holds.len(), 1);
+}
+
+#[test]
+fn a_ledger_that_cannot_be_taken_over_is_left_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    first_version(dir.path());
+    let file = dir.path().join(schema::FILE_NAME);
+    rusqlite::Connection::open(&file).unwrap().execute_batch("CREATE TABLE results (theirs)").unwrap();
+    assert!(Store::open(dir.path()).is_err());
+    let version: i64 = rusqlite::Connection::open(&file)
+        .unwrap()
+        .query_row("SELECT user_version FROM pragma_user_version", [], |r| r.get(0))
+        .unwrap();
+    assert_eq!((version, rows(dir.path(), None, 10).len()), (1, 1), "half of it was done");
+}
+
+#[test]
+fn every_version_has_its_step() {
+    assert_eq!(usize::try_from(schema::VERSION).unwrap(), schema::STEPS.len());
+}
+
+#[test]
+fn what_explains_a_charge_reads_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let mut told = row("a/t", 5);
+    told.category = "web-search".to_owned();
+    told.notional_usd = Some(Pico::new(77));
+    told.corrects = Some(ExchangeId::new());
+    told.detail.server_tools.insert("web_search".into(), 3);
+    told.detail.units.insert("audio_seconds".into(), crate::usage::Quantity::from_f64(1.5).unwrap());
+    let line = crate::exchange::RowLine {
+        model: Some("m".to_owned()),
+        usage: Usage { output_tokens: 4, ..Usage::default() },
+        units: told.detail.units.clone(),
+        cost_usd: Pico::new(2),
+    };
+    told.detail.lines.push(line);
+    let silent = row("a/t", 6);
+    store.commit(&[plain(TASK, told.clone()), plain(TASK, silent.clone())].iter()).unwrap();
+    assert_eq!(rows(dir.path(), None, 10), [told, silent]);
+    let empty: i64 = rusqlite::Connection::open(dir.path().join(schema::FILE_NAME))
+        .unwrap()
+        .query_row("SELECT count(*) FROM rows WHERE detail IS NULL", [], |r| r.get(0))
+        .unwrap();
+    assert_eq!(empty, 1);
+}
+
+#[test]
+fn a_hold_that_nothing_was_used_of_leaves_no_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    for together in [true, false] {
+        let hold = hold(50);
+        let release = Op::Release { line: line(TASK), resolves: Resolves { hold: hold.id, amount: hold.amount } };
+        if together {
+            assert!(store.commit(&[begin(&hold), release.clone()].iter()).unwrap().is_empty());
+        } else {
+            store.commit(&[begin(&hold)].iter()).unwrap();
+            assert!(store.commit(&[release.clone()].iter()).unwrap().is_empty());
+        }
+        assert!(matches!(store.commit(&[release].iter()).unwrap()[..], [LedgerError::AlreadyResolved(_)]));
+    }
+    assert_eq!((totals(dir.path(), "host").held, rows(dir.path(), None, 10).len()), (Pico::ZERO, 0));
+    assert!(store.load().unwrap().holds.is_empty());
+}
+
+#[test]
+fn results_read_back_as_they_stand_last_and_old_ones_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let record = |name: &str, state, time| {
+        let time = Timestamp::from_micros(time);
+        ResultRecord { provider: "openai".to_owned(), result: name.to_owned(), state, time }
+    };
+    let pending = ResultState::Pending { hold: ExchangeId::new() };
+    let lapsed = ResultState::Lapsed { row: ExchangeId::new(), account: TASK, charged: Pico::new(9) };
+    let all = [
+        record("waited", pending, 1),
+        record("late", pending, 2),
+        record("late", lapsed, 3),
+        record("old", ResultState::Billed, 4),
+        record("new", ResultState::Billed, 9),
+    ];
+    let ops: Vec<_> = all.iter().cloned().map(|r| Op::Result(Box::new(r))).collect();
+    store.commit(&ops.iter()).unwrap();
+    assert_eq!(store.load().unwrap().results, [all[0].clone(), all[2].clone(), all[3].clone(), all[4].clone()]);
+
+    let prune = |before, keep| Op::PruneResults { before: Timestamp::from_micros(before), keep };
+    store.commit(&[prune(5, 100)].iter()).unwrap();
+    assert_eq!(store.load().unwrap().results, [all[0].clone(), all[4].clone()]);
+    store.commit(&[Op::Result(Box::new(record("newer", ResultState::Billed, 10))), prune(0, 0)].iter()).unwrap();
+    assert_eq!(store.load().unwrap().results, [all[0].clone(), record("newer", ResultState::Billed, 10)]);
 }

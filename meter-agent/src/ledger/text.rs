@@ -1,5 +1,6 @@
 //! How values of other modules are written in the file: the same names as in JSON.
 
+use super::ResultState;
 use crate::{pricing::PriceKind, usage::Quality};
 
 /// A text in the file that names no value.
@@ -33,6 +34,18 @@ pub(super) const fn price(kind: PriceKind) -> &'static str {
 
 pub(super) fn read_price(text: &str) -> Result<PriceKind, Unknown> {
     PRICES.into_iter().find(|p| price(*p) == text).ok_or_else(|| Unknown(text.to_owned(), "kind of price"))
+}
+
+pub(super) const PENDING: &str = "pending";
+pub(super) const BILLED: &str = "billed";
+pub(super) const LAPSED: &str = "lapsed";
+
+pub(super) const fn result_state(state: &ResultState) -> &'static str {
+    match state {
+        ResultState::Pending { .. } => PENDING,
+        ResultState::Billed => BILLED,
+        ResultState::Lapsed { .. } => LAPSED,
+    }
 }
 
 #[cfg(test)]

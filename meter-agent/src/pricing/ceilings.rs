@@ -5,6 +5,8 @@
 //! - Anthropic: platform.claude.com/docs/en/about-claude/models/overview ("Max output");
 //! - Google: ai.google.dev/gemini-api/docs/models ("Output token limit").
 //!
+//! Other sellers of the same models give no more than their makers.
+//!
 //! A model that is not here has its context window from the catalogue as its bound, and [`UNKNOWN`] without one.
 //! Too high a number holds more than needed; too low a one would let an exchange pass its hold.
 
@@ -78,17 +80,33 @@ static TABLES: &[Table] = &[
             ("gemini-2.0", 8_192),
             ("gemini-2.5", 65_536),
             ("gemini-3", 65_536),
+            // Without a stated ceiling; one that is stated goes up to the window of 1,048,576.
+            ("gemini-4", 65_536),
             ("gemma-3", 8_192),
         ],
     },
 ];
 
-/// The model's maximum output, if it is in the table.
+/// The model's maximum output, if it is in its seller's table, or in its maker's where the seller has none.
 pub(super) fn maximum(provider: &str, model: &str) -> Option<u64> {
-    let table = TABLES.iter().find(|t| t.provider == provider)?;
     let name = model.strip_prefix("ft:").unwrap_or(model);
-    let fits = table.rows.iter().filter(|(start, _)| name.starts_with(start));
-    fits.max_by_key(|(start, _)| start.len()).map(|(_, tokens)| *tokens)
+    match TABLES.iter().find(|table| table.provider == provider) {
+        Some(table) => table.longest(name),
+        None => TABLES.iter().find_map(|table| table.longest(without_maker(name))),
+    }
+}
+
+impl Table {
+    fn longest(&self, name: &str) -> Option<u64> {
+        let fits = self.rows.iter().filter(|(start, _)| name.starts_with(start));
+        fits.max_by_key(|(start, _)| start.len()).map(|(_, tokens)| *tokens)
+    }
+}
+
+/// `us.anthropic.claude-sonnet-4-5`, `anthropic/claude-sonnet-4-5`, ARNs: what comes behind the maker.
+fn without_maker(name: &str) -> &str {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    ["anthropic.", "openai.", "google."].iter().find_map(|m| last.split_once(m)).map_or(last, |(_, model)| model)
 }
 
 #[cfg(test)]
@@ -103,5 +121,22 @@ mod tests {
         assert_eq!(maximum("anthropic", "claude-opus-4-20250514"), Some(32_000));
         assert_eq!(maximum("google", "gemini-2.5-flash-lite"), Some(65_536));
         assert_eq!(maximum("openai", "something-new"), None);
+        assert_eq!(maximum("openai", "gpt-6.1-sol"), Some(128_000));
+        assert_eq!(maximum("anthropic", "claude-opus-5-5"), Some(128_000));
+        assert_eq!(maximum("google", "gemini-4-argon"), Some(65_536));
+    }
+
+    #[test]
+    fn other_sellers_give_what_the_maker_does() {
+        let arn = "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-haiku-4-5-20251001-v1:0";
+        for (provider, model, most) in [
+            ("aws", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", 64_000),
+            ("aws", arn, 64_000),
+            ("azure", "gpt-4o-2024-11-20", 16_384),
+            ("openrouter", "anthropic/claude-3-haiku", 4_096),
+        ] {
+            assert_eq!(maximum(provider, model), Some(most), "{model}");
+        }
+        assert_eq!(maximum("aws", "amazon.nova-micro-v1:0"), None);
     }
 }

@@ -1,69 +1,67 @@
-//! What usage costs: the catalogue, quotes for admission, prices for settlement.
+//! What usage costs: quotes for admission, prices for settlement, and where each price comes from.
 //!
-//! Prices come from the `genai-prices` catalogue, whose f64 result is rounded once per line, half up, to a
-//! pico-dollar. No other file of the project does float arithmetic with money.
+//! In this order: an override of the config, the charge that the provider itself reports, the `genai-prices`
+//! catalogue with the table of fees beside it, an imported LiteLLM price file, the same model at another provider,
+//! the provider's dearest price. Nothing billable is ever silently free: what is charged by anything less than a
+//! price list of its own is [`PriceKind::Unpriced`] and says why.
+//!
+//! The catalogue's f64 result is rounded once per line, half up, to a pico-dollar; everything else is integers.
 
+mod beside;
+mod book;
+mod card;
 mod catalogue;
 mod ceilings;
+mod changes;
+mod charge;
+mod explain;
+mod fees;
+mod imports;
+mod litellm;
+mod overrides;
+mod quote;
 mod rates;
 mod round;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use dashmap::DashMap;
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
-use self::{
-    catalogue::{NoPrice, Selector},
-    rates::Rates,
+use self::book::Book;
+pub use self::{
+    card::{Card, TokenRates},
+    changes::{Change, Changes},
+    explain::{Explanation, FeeLine, Rate},
+    imports::{BadPrices, Imported, PriceFile},
+    overrides::PriceOverride,
+    quote::Quote,
 };
 use crate::{
     clock::Timestamp,
     money::Pico,
-    usage::{Line, Quality, Reading, RequestFacts, Usage},
+    usage::{Reading, RequestFacts, hosts::HostMatch, paid::Api},
 };
 
-/// No model's output comes near it. What a request states beyond that is refused by the provider, and must not be
-/// held (and, unanswered, charged) as if it could be had.
-const STATED_MAX: u64 = 4 << 20;
-/// As above for the answers of one request: the APIs take 128 at most.
-const CHOICES_MAX: u64 = 128;
-
-/// The worst case of one request, linear in output tokens.
+/// Who sells: decides whose prices are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quote {
-    /// The input's upper bound at the dearest bucket it can reach, plus fees.
-    pub input: Pico,
-    /// Dearest output rate, rounded up, times the number of choices.
-    pub per_output_token: Pico,
-    /// Stated by the request, else the model's maximum.
-    pub output_ceiling: u64,
-    /// The request stated its ceiling itself.
-    pub stated: bool,
-    /// A ceiling can be set in the request.
-    pub can_clamp: bool,
+pub struct Seller<'a> {
+    /// As in the ledger.
+    pub id: &'a str,
+    /// The catalogue's id; [`crate::usage::hosts::LOCAL`] for a host of one's own, where everything is free.
+    pub catalogue: &'a str,
 }
 
-impl Quote {
-    /// Worst case with the given output ceiling.
-    pub fn worst_at(&self, output_tokens: u64) -> Pico {
-        self.input.saturating_add(self.per_output_token.saturating_mul(output_tokens))
+impl<'a> From<&'a str> for Seller<'a> {
+    /// A provider whose two ids are the same.
+    fn from(id: &'a str) -> Self {
+        Self { id, catalogue: id }
     }
+}
 
-    pub fn worst(&self) -> Pico {
-        self.worst_at(self.output_ceiling)
-    }
-
-    /// The largest output ceiling whose worst case is at most `amount`; 0 when not even the input fits.
-    pub fn tokens_within(&self, amount: Pico) -> u64 {
-        let left = amount.saturating_sub(self.input).get();
-        if left <= 0 {
-            return 0;
-        }
-        match self.per_output_token.get() {
-            rate if rate <= 0 => self.output_ceiling,
-            rate => u64::try_from(left / rate).unwrap_or(0).min(self.output_ceiling),
-        }
+impl<'a> From<&'a HostMatch> for Seller<'a> {
+    fn from(host: &'a HostMatch) -> Self {
+        Self { id: host.provider_id, catalogue: host.price_provider }
     }
 }
 
@@ -71,229 +69,157 @@ impl Quote {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PriceKind {
-    /// The catalogue knows the model.
+    /// A price list knows the model: the config's, the catalogue or an imported one.
     Priced,
     /// The provider's own reported charge.
     Provider,
     /// Subscription traffic.
     Plan,
-    /// The model is not in the catalogue: charged at the provider's dearest price.
+    /// No list knows it: charged at the provider's dearest price, or at another's for the same model.
     Unpriced,
 }
 
 /// The charge for one reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
     pub cost: Pico,
     pub kind: PriceKind,
+    /// Where it comes from, if that is not simply the catalogue.
+    pub reason: Option<Cow<'static, str>>,
+    /// The cost of each of the reading's lines, in their order, where it has any; fees for tools are not in them.
+    pub lines: Vec<Pico>,
 }
 
-/// Looks up prices. Cheap to clone references of; decoded once at start.
+impl Charge {
+    /// Nothing to pay, and why.
+    pub fn nothing(reason: Option<&'static str>) -> Self {
+        Self { cost: Pico::ZERO, kind: PriceKind::Priced, reason: reason.map(Cow::Borrowed), lines: Vec::new() }
+    }
+}
+
+/// What becomes of a model that no price list knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownModel {
+    /// Charged at its provider's dearest price.
+    #[default]
+    Dearest,
+    /// Refused at admission.
+    Refuse,
+}
+
+/// What becomes of traffic that a subscription pays for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlanMode {
+    /// It costs nothing; its list price is recorded as notional.
+    #[default]
+    Free,
+    /// Its list price is held and counted against limits.
+    Count,
+}
+
+/// What the config says about prices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The first that fits wins.
+    pub overrides: Vec<PriceOverride>,
+    pub unknown_model: UnknownModel,
+    pub plan: PlanMode,
+    /// Paid APIs that the config adds.
+    pub apis: Vec<&'static Api>,
+}
+
+/// A model without a price, where the policy is to refuse such. The text is for the agent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no price is known for the model `{model}` of {provider}; add a [[price]] for it to the config of meter, or import newer prices with `meter prices import`"
+)]
+pub struct NoPriceKnown {
+    pub provider: String,
+    pub model: String,
+}
+
+/// Looks up prices. What was imported can be replaced while exchanges are under way.
 pub struct Prices {
-    /// Rates that were asked for lately. Only quotes and unknown models use them; a charge is always the
-    /// catalogue's own.
-    rates: DashMap<RatesKey, Arc<Known>>,
+    /// Read for as long as it takes to count a reference; written by an import.
+    book: RwLock<Arc<Book>>,
+    settings: Arc<Settings>,
 }
-
-/// Provider, model and tier, the class of input sizes, and the start of the hour (the catalogue's prices change
-/// by date and by time of day).
-#[derive(PartialEq, Eq, Hash)]
-struct RatesKey {
-    names: String,
-    class: u8,
-    since: i64,
-}
-
-struct Known {
-    rates: Rates,
-    /// The catalogue knows the model; else these are its provider's dearest.
-    priced: bool,
-}
-
-/// Rates kept. A host uses a few models in a few sizes; an agent that makes names up must not fill the memory.
-const MAX_RATES: usize = 4_096;
-
-/// Longest model name that is looked up; a longer one is nobody's.
-const MAX_MODEL_BYTES: usize = 256;
-
-/// Input bound where neither the request's bytes nor the catalogue know one: the largest window on offer.
-const UNKNOWN_WINDOW: u64 = 2_100_000;
-
-/// Lines are rounded one by one, and up to half a pico-dollar each: more lines than any answer has.
-const ROUNDING: Pico = Pico::new(64);
-
-/// Providers that write caches, at a rate of their own, without being asked to.
-const AUTOMATIC_CACHE_WRITES: &[&str] = &["openai"];
-
-const MICROS_PER_HOUR: i64 = 3_600_000_000;
 
 impl Prices {
-    /// The catalogue embedded in `genai-prices`.
+    /// The catalogue embedded in `genai-prices`, and a config that says nothing.
     pub fn embedded() -> Self {
-        // Decodes it now, so that the first request does not wait for it.
-        let _ = genai_prices::Calculator::bundled();
-        Self { rates: DashMap::new() }
+        Self::new(Settings::default(), Imported::default())
     }
 
-    /// The worst case of a request to `provider` (a provider id of the catalogue: `openai`, `anthropic`, `google`).
-    pub fn quote(&self, provider: &str, facts: &RequestFacts, at: Timestamp) -> Quote {
-        let tier = catalogue::tier(facts.service_tier.as_deref());
-        let model = facts.model.as_deref().unwrap_or("");
-        let selector = Selector { provider, model, tier, at };
-        let stated = if facts.input_unbounded { UNKNOWN_WINDOW } else { facts.input_bound };
-        let mut known = self.rates(selector, stated);
-        let bound = bounded(stated, facts, &known.rates);
-        if rates::class(bound) != rates::class(stated) {
-            known = self.rates(selector, bound);
+    /// What was imported goes before what is embedded. Decodes the catalogue now, so that the first request does not
+    /// wait for it.
+    pub fn new(settings: Settings, imported: Imported) -> Self {
+        let settings = Arc::new(settings);
+        Self { book: RwLock::new(Arc::new(Book::new(Arc::clone(&settings), imported))), settings }
+    }
+
+    /// Takes newly imported price lists into use. Exchanges under way settle by them too.
+    pub fn replace(&self, imported: Imported) {
+        let book = Arc::new(Book::new(Arc::clone(&self.settings), imported));
+        *self.book.write() = book;
+    }
+
+    /// Whether subscription traffic is held and counted like any other.
+    pub fn counts_plans(&self) -> bool {
+        self.settings.plan == PlanMode::Count
+    }
+
+    /// The quote that an exchange is admitted with: zero for subscription traffic that is not counted, and an error
+    /// where the model has no price and the policy is to refuse such.
+    pub fn admit<'a>(
+        &self,
+        seller: impl Into<Seller<'a>>,
+        facts: &RequestFacts,
+        at: Timestamp,
+        on_plan: bool,
+    ) -> Result<Quote, NoPriceKnown> {
+        if on_plan && !self.counts_plans() {
+            return Ok(Quote::nothing(facts));
         }
-        let rates = &known.rates;
-        let surcharge = |amount: Pico| percent_up(amount, facts.surcharge_percent);
-        let choices = facts.choices.clamp(1, CHOICES_MAX);
-        let input = surcharge(input_rate(rates, provider, facts)).saturating_mul(bound);
-        let fees = rates.web_search.saturating_mul(facts.web_searches).saturating_add(surcharge(rates.request));
-        let per_output_token =
-            if facts.no_output { Pico::ZERO } else { surcharge(rates.output).saturating_mul(choices) };
-        let input = input.saturating_add(fees);
-        // A model that costs nothing stays free to the pico-dollar, so that it passes a limit of zero.
-        let free = input == Pico::ZERO && per_output_token == Pico::ZERO;
-        let maximum = rates.maximum_output.or(rates.context_window).unwrap_or(ceilings::UNKNOWN);
-        Quote {
-            input: if free { input } else { input.saturating_add(ROUNDING) },
-            per_output_token,
-            output_ceiling: if facts.no_output { 0 } else { facts.ceiling.map_or(maximum, |c| c.min(STATED_MAX)) },
-            stated: facts.ceiling.is_some(),
-            can_clamp: facts.can_clamp,
+        let (seller, book) = (seller.into(), self.book());
+        let quote = book.quote(seller, facts, at);
+        if self.settings.unknown_model == UnknownModel::Refuse && !book.knows(seller, facts, at) {
+            let model = facts.model.clone().unwrap_or_else(|| "(none)".to_owned());
+            return Err(NoPriceKnown { provider: seller.id.to_owned(), model });
         }
+        Ok(quote)
+    }
+
+    /// The worst case of a request.
+    pub fn quote<'a>(&self, seller: impl Into<Seller<'a>>, facts: &RequestFacts, at: Timestamp) -> Quote {
+        self.book().quote(seller.into(), facts, at)
     }
 
     /// What a reading costs. The model is the reading's, else the request's. `at` is the start of the exchange.
     ///
     /// An absent reading costs nothing here: its hold is consumed instead.
-    pub fn charge(&self, provider: &str, requested_model: Option<&str>, reading: &Reading, at: Timestamp) -> Charge {
-        let nothing = reading.lines.is_empty() && reading.usage == Usage::default();
-        if nothing || reading.quality == Quality::Absent {
-            return Charge { cost: Pico::ZERO, kind: PriceKind::Priced };
-        }
-        let tier = catalogue::tier(reading.service_tier.as_deref());
-        let plain = [Line { usage: reading.usage, ..Line::default() }];
-        let lines = if reading.lines.is_empty() { &plain[..] } else { &reading.lines };
-        let mut sum = Charge { cost: Pico::ZERO, kind: PriceKind::Priced };
-        for line in lines {
-            let own = line.model.as_deref().or(reading.model.as_deref());
-            let names = [own, requested_model.filter(|name| line.model.is_none() && Some(*name) != own)];
-            let at = Selector { provider, model: "", tier, at };
-            let one = self.line(at, names, line, reading.quality);
-            sum.cost = sum.cost.saturating_add(one.cost);
-            if one.kind != PriceKind::Priced {
-                sum.kind = one.kind;
-            }
-        }
-        sum
+    pub fn charge<'a>(
+        &self,
+        seller: impl Into<Seller<'a>>,
+        requested_model: Option<&str>,
+        reading: &Reading,
+        at: Timestamp,
+    ) -> Charge {
+        self.book().charge(seller.into(), requested_model, reading, at)
     }
 
-    /// One line, by the first of the names that the catalogue knows.
-    fn line(&self, selector: Selector<'_>, names: [Option<&str>; 2], line: &Line, quality: Quality) -> Charge {
-        let names = names.into_iter().flatten().filter(|name| name.len() <= MAX_MODEL_BYTES);
-        let mut named = selector;
-        for model in names {
-            named = Selector { model, ..selector };
-            match line_cost(named, line, quality) {
-                Ok(cost) => return Charge { cost, kind: PriceKind::Priced },
-                Err(NoPrice::UnknownModel) => {}
-                Err(NoPrice::BadUsage) => break,
-            }
-        }
-        // Rates of the model itself where only its numbers did not fit together, else its provider's dearest.
-        let known = self.rates(named, line.usage.input_tokens);
-        let tokens = Line { web_searches: 0, ..line.clone() };
-        let searches = known.rates.web_search.saturating_mul(line.web_searches);
-        let cost = percent_up(known.rates.charge(&tokens), line.surcharge_percent).saturating_add(searches);
-        Charge { cost, kind: if known.priced { PriceKind::Priced } else { PriceKind::Unpriced } }
+    /// Where the price of a model comes from; the first provider that sells it, if none is named.
+    pub fn explain(&self, provider: Option<Seller<'_>>, model: &str, at: Timestamp) -> Explanation {
+        self.book().explain(provider, model, at)
     }
 
-    fn rates(&self, selector: Selector<'_>, input_tokens: u64) -> Arc<Known> {
-        let selector =
-            if selector.model.len() > MAX_MODEL_BYTES { Selector { model: "", ..selector } } else { selector };
-        let class = rates::class(input_tokens);
-        // Asking every model of a provider takes milliseconds, so its dearest rates are those of a day.
-        let period = if selector.model.is_empty() { 24 * MICROS_PER_HOUR } else { MICROS_PER_HOUR };
-        let since = selector.at.micros().div_euclid(period) * period;
-        let names = [selector.provider, selector.model, selector.tier.unwrap_or("")].join("\0");
-        let key = RatesKey { names, class, since };
-        if let Some(known) = self.rates.get(&key) {
-            return Arc::clone(&known);
-        }
-        let known = match Rates::of_model(selector, class) {
-            Some(rates) => Arc::new(Known { rates, priced: true }),
-            None if selector.model.is_empty() => {
-                Arc::new(Known { rates: Rates::of_provider(selector, class), priced: false })
-            }
-            // Every unknown name shares the provider's one entry.
-            None => return self.rates(Selector { model: "", ..selector }, input_tokens),
-        };
-        if self.rates.len() >= MAX_RATES {
-            self.rates.clear();
-        }
-        self.rates.insert(key, Arc::clone(&known));
-        known
+    fn book(&self) -> Arc<Book> {
+        Arc::clone(&self.book.read())
     }
 }
 
-/// What the catalogue charges, rounded once.
-fn line_cost(selector: Selector<'_>, line: &Line, quality: Quality) -> Result<Pico, NoPrice> {
-    let searched_apart = line.surcharge_percent > 0 && line.web_searches > 0;
-    if searched_apart {
-        // Surcharges are on tokens; fees stay as they are.
-        let tokens = Line { web_searches: 0, ..line.clone() };
-        let fees = Line { web_searches: line.web_searches, ..Line::default() };
-        let tokens = line_cost(selector, &tokens, quality)?;
-        return Ok(tokens.saturating_add(line_cost(selector, &fees, quality)?));
-    }
-    let (dollars, _) = catalogue::price(selector, &catalogue::units(line))?;
-    let mut cost = round::half_up(dollars.total).ok_or(NoPrice::BadUsage)?;
-    if quality == Quality::Estimated && line.usage.input_uncached > 0 {
-        // Nobody said whether the provider wrote the input to its cache, which may be the dearer.
-        let mut written = line.clone();
-        written.usage.cache_write_other += std::mem::take(&mut written.usage.input_uncached);
-        let (dollars, _) = catalogue::price(selector, &catalogue::units(&written))?;
-        cost = cost.max(round::half_up(dollars.total).ok_or(NoPrice::BadUsage)?);
-    }
-    Ok(percent_up(cost, line.surcharge_percent))
-}
-
-/// The input's upper bound: a request beyond the model's window is refused by the provider, not billed.
-fn bounded(stated: u64, facts: &RequestFacts, rates: &Rates) -> u64 {
-    // A call for embeddings holds many inputs, each of them bounded by the window, not their sum.
-    if facts.no_output { stated } else { rates.context_window.map_or(stated, |window| stated.min(window)) }
-}
-
-/// The dearest bucket that the request can reach.
-fn input_rate(rates: &Rates, provider: &str, facts: &RequestFacts) -> Pico {
-    let mut rate = rates.input;
-    let mut reach = |reachable: bool, other: Pico| {
-        if reachable {
-            rate = rate.max(other);
-        }
-    };
-    reach(facts.cache_5m, rates.cache_write_5m);
-    reach(facts.cache_1h, rates.cache_write_1h);
-    reach(AUTOMATIC_CACHE_WRITES.contains(&provider), rates.cache_write_other);
-    reach(facts.input_audio, rates.input_audio);
-    // Documents, earlier turns and files can bring images and sounds along.
-    reach(facts.input_image || facts.input_unbounded, rates.input_image);
-    reach(facts.input_unbounded, rates.input_audio);
-    rate
-}
-
-/// `percent` of the amount, rounded up; 0 leaves it.
-fn percent_up(amount: Pico, percent: u32) -> Pico {
-    if percent == 0 {
-        return amount;
-    }
-    let scaled = (i128::from(amount.get()) * i128::from(percent) + 99).div_euclid(100);
-    Pico::new(i64::try_from(scaled).unwrap_or(i64::MAX))
-}
-
+#[cfg(test)]
+mod spot_tests;
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;

@@ -8,7 +8,7 @@
 use genai_prices::Calculator;
 
 use super::{
-    catalogue::{Dollars, NoPrice, Selector, price, units},
+    catalogue::{Dollars, NoPrice, Selector, calls, price, units},
     ceilings,
     round::{count, up},
 };
@@ -18,10 +18,15 @@ use crate::{
 };
 
 /// Upper edges of the classes of input sizes.
-const EDGES: &[u64] = &[32_000, 100_000, 128_000, 200_000, 272_000, 512_000, 1_000_000, 10_000_000];
+pub(super) const EDGES: &[u64] = &[32_000, 100_000, 128_000, 200_000, 272_000, 512_000, 1_000_000, 10_000_000];
 
 /// Output tokens of a probe.
 const PROBE_OUTPUT: u64 = 1_000_000;
+
+/// The largest input of a class.
+pub(super) fn edge(class: u8) -> u64 {
+    EDGES[usize::from(class).min(EDGES.len() - 1)]
+}
 
 /// The class of an input of `tokens`.
 pub(super) fn class(tokens: u64) -> u8 {
@@ -41,7 +46,6 @@ pub(super) struct Rates {
     pub(super) input_image: Pico,
     /// Dearest kind of output.
     pub(super) output: Pico,
-    pub(super) web_search: Pico,
     /// Whatever the usage.
     pub(super) request: Pico,
     /// From the catalogue; with what it rounds away.
@@ -52,17 +56,15 @@ pub(super) struct Rates {
 impl Rates {
     /// The rates of one model for inputs up to the class's edge; `None` if the catalogue does not know it.
     pub(super) fn of_model(selector: Selector<'_>, class: u8) -> Option<Self> {
-        let request = match price(selector, &units(&Line::default())) {
-            Ok((dollars, id)) => (dollars.total, id),
+        let (fee, id, provider) = match price(selector, &units(&Line::default(), &Usage::default())) {
+            Ok(found) => (found.dollars.total, found.model, found.provider),
             Err(NoPrice::UnknownModel | NoPrice::BadUsage) => return None,
         };
-        let (fee, id) = request;
-        let context_window = context_window(selector.provider, &id);
+        let context_window = context_window(selector.from, &provider, &id);
         let mut rates = Self {
             request: up(fee)?,
             context_window,
-            maximum_output: ceilings::maximum(selector.provider, selector.model)
-                .or_else(|| ceilings::maximum(selector.provider, &id)),
+            maximum_output: ceilings::maximum(&provider, selector.model).or_else(|| ceilings::maximum(&provider, &id)),
             ..Self::default()
         };
         for size in &EDGES[..=usize::from(class).min(EDGES.len() - 1)] {
@@ -73,7 +75,7 @@ impl Rates {
 
     /// The dearest rate of each kind among all of the provider's models.
     pub(super) fn of_provider(selector: Selector<'_>, class: u8) -> Self {
-        let provider = Calculator::bundled().find_provider(Some(selector.provider), None).ok().flatten();
+        let provider = selector.from.find_provider(Some(selector.provider), None).ok().flatten();
         let models = provider.into_iter().flat_map(genai_prices::ProviderInfo::models);
         let of = |model: genai_prices::ModelInfo<'_>| Self::of_model(Selector { model: model.id(), ..selector }, class);
         let dearest = models.filter_map(of).fold(Self::default(), Self::dearest);
@@ -92,7 +94,6 @@ impl Rates {
             fill(&mut line);
             rate(selector, &line, |d| d.output, PROBE_OUTPUT)
         };
-        let searches = Line { web_searches: 1_000, ..Line::default() };
         Self {
             input: input(&|_| {}),
             cache_write_5m: input(&|l| l.usage.cache_write_5m = size),
@@ -104,12 +105,11 @@ impl Rates {
                 .max(output(&|l| l.usage.output_audio = PROBE_OUTPUT))
                 .max(output(&|l| l.usage.output_image = PROBE_OUTPUT))
                 .max(output(&|l| l.output_video = PROBE_OUTPUT)),
-            web_search: rate(selector, &searches, |d| d.total, 1_000),
             ..Self::default()
         }
     }
 
-    fn dearest(self, other: Self) -> Self {
+    pub(super) fn dearest(self, other: Self) -> Self {
         Self {
             input: self.input.max(other.input),
             cache_write_5m: self.cache_write_5m.max(other.cache_write_5m),
@@ -118,7 +118,6 @@ impl Rates {
             input_audio: self.input_audio.max(other.input_audio),
             input_image: self.input_image.max(other.input_image),
             output: self.output.max(other.output),
-            web_search: self.web_search.max(other.web_search),
             request: self.request.max(other.request),
             context_window: self.context_window.max(other.context_window),
             maximum_output: self.maximum_output.max(other.maximum_output),
@@ -143,22 +142,30 @@ impl Rates {
         let rate = if writes + special > 0 { self.dearest_input() } else { self.input };
         rate.saturating_mul(u.input_tokens)
             .saturating_add(self.output.saturating_mul(u.output_tokens))
-            .saturating_add(self.web_search.saturating_mul(line.web_searches))
             .saturating_add(self.request)
     }
 }
 
+/// What one call of a tool costs by the catalogue; `None` where it has no price for it.
+pub(super) fn per_call(selector: Selector<'_>, tool: &str) -> Option<Pico> {
+    // A price per thousand, as the lists have it, comes out of the floats without a remainder. What a request costs
+    // whatever it uses is in both and taken out again.
+    let with = price(selector, &calls(tool, 1_000)?).ok()?.dollars.total;
+    let without = price(selector, &units(&Line::default(), &Usage::default())).ok()?.dollars.total;
+    up((with - without) / 1_000.0).filter(|fee| fee.is_positive())
+}
+
 /// The price of the line per `n`, rounded up; zero where the catalogue has none.
 fn rate(selector: Selector<'_>, line: &Line, part: fn(Dollars) -> f64, n: u64) -> Pico {
-    match price(selector, &units(line)) {
-        Ok((dollars, _)) => up(part(dollars) / count(n)).unwrap_or(Pico::MAX),
+    match price(selector, &units(line, &line.usage)) {
+        Ok(found) => up(part(found.dollars) / count(n)).unwrap_or(Pico::MAX),
         Err(NoPrice::UnknownModel | NoPrice::BadUsage) => Pico::ZERO,
     }
 }
 
 /// The catalogue rounds windows of a million (1,048,576 and 1,050,000 to 1,000,000), so 6 % are added.
-fn context_window(provider: &str, model: &str) -> Option<u64> {
-    let provider = Calculator::bundled().find_provider(Some(provider), None).ok()??;
+fn context_window(from: &Calculator, provider: &str, model: &str) -> Option<u64> {
+    let provider = from.find_provider(Some(provider), None).ok()??;
     let window = provider.models().find(|m| m.id() == model)?.context_window()?;
     Some(window + window * 6 / 100)
 }

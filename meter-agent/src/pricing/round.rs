@@ -24,6 +24,12 @@ pub(super) fn up(usd: f64) -> Option<Pico> {
     to_pico((pico - pico * 1e-12).ceil())
 }
 
+/// What a million tokens cost where `n` cost so many dollars, without the float's last bits: lists have no more than
+/// nine decimals per million.
+pub(super) fn per_million(usd: f64, n: u64) -> Option<Pico> {
+    half_up((usd / count(n) * 1e15).round() / 1e9)
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked first")]
 fn to_pico(pico: f64) -> Option<Pico> {
     let most = count(u64::try_from(Pico::CAP.get()).unwrap_or(EXACT));

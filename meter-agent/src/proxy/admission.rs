@@ -7,15 +7,15 @@ use hyper::body::{Body, Incoming};
 use super::{
     aside::IN_PLACE_MAX,
     body::{self, ReadError},
-    decode,
     http::{Session, media_type, request_host, same_host},
     live::Live,
-    problem,
+    payment, problem,
 };
 use crate::{
     cashier::Refused,
+    coding::decode_whole,
     exchange::End,
-    usage::{Billing, Dialect, Endpoint, Problem, RequestFacts, Rewrite},
+    usage::{Billing, Call, Dialect, Endpoint, Problem, RequestFacts, Rewrite},
 };
 
 /// A request that is not forwarded: what the agent is told, and how its exchange ends.
@@ -37,6 +37,7 @@ impl Refusal {
 /// A request that may be forwarded.
 pub(crate) struct Ready {
     pub(crate) facts: RequestFacts,
+    pub(crate) dialect: &'static dyn Dialect,
     pub(crate) endpoint: Endpoint,
     pub(crate) body: ReadyBody,
     /// The meter asked for usage: its event is taken out again, and a provider that minds gets the original.
@@ -54,23 +55,17 @@ pub(crate) async fn admit(
     session: &Session,
     parts: &Parts,
     body: Incoming,
-    endpoint: Endpoint,
+    (dialect, endpoint): (&'static dyn Dialect, Endpoint),
     live: &mut Live,
 ) -> Result<Ready, Refusal> {
-    let target = &session.target;
-    match request_host(&parts.uri, &parts.headers) {
-        Ok(Some(host)) if same_host(host, &target.host) => {}
-        // In the clear and without a name there is nothing to agree with.
-        Ok(_) if !target.tls && !target.named => {}
-        Ok(host) => return Err(Refusal::request(problem::misdirected(&target.host, host.unwrap_or("no host")))),
-        Err(other) => return Err(Refusal::request(problem::misdirected(&target.host, &other))),
-    }
+    right_host(session, parts)?;
     if parts.headers.contains_key(header::UPGRADE) || parts.method == Method::CONNECT {
         return Err(Refusal::request(problem::upgrade()));
     }
     let streamed = match endpoint.billing {
-        Billing::Tokens => false,
-        Billing::Free => true,
+        Billing::Metered => false,
+        Billing::Free | Billing::Result => true,
+        Billing::Socket => return Err(Refusal::request(problem::upgrade())),
         Billing::Unknown => !is_json(&parts.headers),
     };
     if streamed {
@@ -80,10 +75,14 @@ pub(crate) async fn admit(
             ..RequestFacts::default()
         };
         match endpoint.billing {
-            Billing::Free => open_account(session)?,
-            Billing::Tokens | Billing::Unknown => hold(session, live, &facts)?,
+            Billing::Free | Billing::Result | Billing::Socket if live.open().payment.is_none() => {
+                open_account(session)?;
+            }
+            Billing::Free | Billing::Result | Billing::Socket | Billing::Metered | Billing::Unknown => {
+                hold(session, live, &facts)?;
+            }
         }
-        return Ok(Ready { facts, endpoint, body: ReadyBody::Streamed(body), asked: None });
+        return Ok(Ready { facts, dialect, endpoint, body: ReadyBody::Streamed(body), asked: None });
     }
     let read = body::read_whole(body, body::REQUEST_MAX, &session.shared.bodies).await;
     let (original, taken) = read.map_err(|error| match error {
@@ -94,21 +93,37 @@ pub(crate) async fn admit(
     live.open().body = taken;
     let coding = parts.headers.get(header::CONTENT_ENCODING).and_then(|v| v.to_str().ok());
     let coding = coding.map(str::to_owned);
-    let dialect = target.matched.dialect;
     let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let (content_type, quirks) = (content_type.to_owned(), session.target.matched.quirks);
     let (body, heavy) = (original.clone(), coding.is_some() || original.len() > IN_PLACE_MAX);
-    let (mut facts, decoded) =
-        aside(session, heavy, move || understood(dialect, endpoint, &path, coding.as_deref(), body)).await?;
+    let (mut facts, decoded) = aside(session, heavy, move || {
+        let call = Call { endpoint, path_and_query: &path, content_type: &content_type, quirks };
+        understood(dialect, &call, coding.as_deref(), body)
+    })
+    .await?;
     let signed = is_signed(&parts.headers);
     facts.can_clamp &= !signed;
     live.open().exchange.asked(facts.model.clone(), facts.stream);
     hold(session, live, &facts)?;
     let rewrite = Rewrite {
-        ask_usage: facts.must_ask_usage && target.matched.understands_stream_options && !signed,
+        ask_usage: facts.must_ask_usage && quirks.understands_stream_options && !signed,
         ceiling: live.open().hold.as_ref().and_then(|h| h.clamp),
     };
     let heavy = decoded.len() > IN_PLACE_MAX && rewrite != Rewrite::default();
     aside(session, heavy, move || rewritten(dialect, endpoint, facts, rewrite, &original, &decoded)).await
+}
+
+/// Refuses a request that is for another host than its connection.
+pub(super) fn right_host(session: &Session, parts: &Parts) -> Result<(), Refusal> {
+    let target = &session.target;
+    match request_host(&parts.uri, &parts.headers) {
+        Ok(Some(host)) if same_host(host, &target.host) => Ok(()),
+        // In the clear and without a name there is nothing to agree with.
+        Ok(_) if !target.tls && !target.named => Ok(()),
+        Ok(host) => Err(Refusal::request(problem::misdirected(&target.host, host.unwrap_or("no host")))),
+        Err(other) => Err(Refusal::request(problem::misdirected(&target.host, &other))),
+    }
 }
 
 /// Runs work on a body; one that can't be looked at is not forwarded.
@@ -124,24 +139,28 @@ async fn aside<T: Send + 'static>(
 /// What a request says, and its body as it says it.
 fn understood(
     dialect: &dyn Dialect,
-    endpoint: Endpoint,
-    path: &str,
+    call: &Call<'_>,
     coding: Option<&str>,
     body: Bytes,
 ) -> Result<(RequestFacts, Bytes), Refusal> {
     let unreadable = |why: String| Refusal::request(problem::unreadable(&why));
     let decoded = match coding {
         None => body,
-        Some(coding) => decode::decode_whole(Some(coding), &body, body::REQUEST_MAX)
+        Some(coding) => decode_whole(Some(coding), &body, body::REQUEST_MAX)
             .map_err(|error| unreadable(format!("the request's body can't be decoded: {error}")))?
             .into(),
     };
-    let facts = dialect.request(endpoint, path, &decoded).map_err(|error| unreadable(error.to_string()))?;
+    if decoded.is_empty() {
+        // It asks for nothing, and what is wrong with it is the provider's to say.
+        let facts = RequestFacts { input_unbounded: true, choices: 1, hidden_output: true, ..RequestFacts::default() };
+        return Ok((facts, decoded));
+    }
+    let facts = dialect.request(call, &decoded).map_err(|error| unreadable(error.to_string()))?;
     Ok((facts, decoded))
 }
 
 fn rewritten(
-    dialect: &dyn Dialect,
+    dialect: &'static dyn Dialect,
     endpoint: Endpoint,
     facts: RequestFacts,
     rewrite: Rewrite,
@@ -149,7 +168,7 @@ fn rewritten(
     decoded: &Bytes,
 ) -> Result<Ready, Refusal> {
     if rewrite == Rewrite::default() {
-        return Ok(Ready { facts, endpoint, body: ReadyBody::Original(original.clone()), asked: None });
+        return Ok(Ready { facts, dialect, endpoint, body: ReadyBody::Original(original.clone()), asked: None });
     }
     let change = |rewrite| {
         dialect
@@ -163,7 +182,7 @@ fn rewritten(
     } else {
         None
     };
-    Ok(Ready { facts, endpoint, body: ReadyBody::Rewritten(change(rewrite)?), asked })
+    Ok(Ready { facts, dialect, endpoint, body: ReadyBody::Rewritten(change(rewrite)?), asked })
 }
 
 fn open_account(session: &Session) -> Result<(), Refusal> {
@@ -174,11 +193,18 @@ fn open_account(session: &Session) -> Result<(), Refusal> {
     Err(Refusal::budget(Refused::NotOpen { account: peer.path.to_string(), state: "stopped", budget: None }))
 }
 
-fn hold(session: &Session, live: &mut Live, facts: &RequestFacts) -> Result<(), Refusal> {
+pub(super) fn hold(session: &Session, live: &mut Live, facts: &RequestFacts) -> Result<(), Refusal> {
     let (target, shared) = (&session.target, &session.shared);
     let open = live.open();
     let at = open.exchange.started_at();
-    let quote = shared.prices.quote(target.matched.price_provider, facts, at);
+    let quote = match open.payment {
+        Some(amount) if open.exchange.billing() != Billing::Metered => payment::quote(amount, None),
+        paid => {
+            let quote = shared.prices.admit(&target.matched, facts, at, open.on_plan);
+            let quote = quote.map_err(|error| Refusal::request(problem::no_price(&error.to_string())))?;
+            paid.map_or(quote, |amount| payment::quote(amount, Some(quote)))
+        }
+    };
     let hold = shared
         .cashier
         .admit(target.peer.account, &target.peer.process, open.exchange.request_line(), &quote, at)

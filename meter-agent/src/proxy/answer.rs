@@ -7,12 +7,14 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::{connections::Busy, decode::Decoder, live::Live};
+use super::{connections::Busy, live::Live};
 use crate::{
+    coding::Decoder,
     exchange::End,
     usage::{BodyEnd, Reader, Reading, strip::UsageStripper},
 };
@@ -108,6 +110,10 @@ pub(crate) enum AnswerBody {
 }
 
 impl AnswerBody {
+    pub(crate) fn nothing() -> Self {
+        Self::Whole(None)
+    }
+
     pub(crate) fn whole(bytes: Bytes) -> Self {
         Self::Whole(Some(bytes))
     }
@@ -124,6 +130,8 @@ pub(crate) struct Metered {
     trailers: Option<Frame<Bytes>>,
     /// Bytes still to come, where the answer says how long it is.
     remaining: Option<u64>,
+    /// Data has come.
+    any: bool,
     _busy: Busy,
 }
 
@@ -142,6 +150,7 @@ impl Metered {
             ready: VecDeque::new(),
             trailers: None,
             remaining: content_length,
+            any: false,
             _busy: busy,
         };
         if body.remaining == Some(0) || body.upstream.is_end_stream() {
@@ -156,8 +165,22 @@ impl Metered {
         }
     }
 
+    /// A gRPC call says there how it went: one that failed before it said anything used nothing, and one that failed
+    /// later was cut.
+    fn end_with_trailers(&mut self, trailers: Option<&HeaderMap>) {
+        let Some(status) = trailers.and_then(failed_grpc) else { return self.end(&End::Complete) };
+        let why = format!("the call ended with grpc-status {status}");
+        if !self.any
+            && let Some(live) = &mut self.live
+        {
+            live.open().reading = Some(Reading::free("the call failed"));
+        }
+        self.end(&End::ProviderCut(why));
+    }
+
     /// Accounts for a chunk before the agent sees it: once it has the last byte, the charge stands.
     fn data(&mut self, chunk: Bytes) -> Option<Bytes> {
+        self.any |= !chunk.is_empty();
         if let Some(live) = &mut self.live {
             live.feed(&chunk);
         }
@@ -188,6 +211,8 @@ impl Metered {
                         }
                     }
                     Err(trailers) => {
+                        // They are the end: nobody asks for what follows them.
+                        self.end_with_trailers(trailers.trailers_ref());
                         // No data comes after them, so what is held comes before.
                         self.ready.extend(self.stripper.take().and_then(|mut s| s.finish()));
                         self.trailers = Some(trailers);
@@ -205,6 +230,11 @@ impl Metered {
             }
         }
     }
+}
+
+/// The status of a gRPC call that failed, where these headers or trailers state one.
+pub(super) fn failed_grpc(headers: &HeaderMap) -> Option<&str> {
+    headers.get("grpc-status")?.to_str().ok().filter(|status| *status != "0")
 }
 
 impl Body for AnswerBody {
@@ -242,8 +272,6 @@ impl Body for AnswerBody {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
-
     use super::*;
 
     /// Frames as a provider may send them.

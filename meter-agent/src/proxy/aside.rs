@@ -4,7 +4,11 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::Semaphore, task};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::Semaphore,
+    task,
+};
 
 /// A body up to this size is parsed and changed where it was read, in some milliseconds at most. A larger one, or one
 /// that is encoded, and so may be far larger than it looks, would keep its thread from everybody else's traffic.
@@ -45,11 +49,24 @@ impl Aside {
     }
 }
 
+/// Does work that must be done by the end of the call, where an exchange's end is settled, and lets another thread
+/// carry this one's traffic meanwhile. Work that nothing bounds does not belong here: it takes a thread each time.
+pub(crate) fn in_place(work: &mut dyn FnMut()) {
+    // Elsewhere (a test's runtime, a thread of its own) there is nobody to hand over to.
+    let hands_over = Handle::try_current().is_ok_and(|here| here.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if hands_over {
+        task::block_in_place(work);
+    } else {
+        work();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;
 
     use super::*;
+    use crate::tasks::spawn;
 
     #[tokio::test]
     async fn heavy_work_leaves_the_thread_that_carries_traffic() {
@@ -58,6 +75,24 @@ mod tests {
             let there = aside.run(heavy, || thread::current().id()).await.unwrap();
             assert_eq!(there == here, !heavy);
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn work_in_place_leaves_the_only_thread_to_others() {
+        let done = spawn("holder", async {
+            let (say, said) = std::sync::mpsc::channel();
+            spawn("other", async move { say.send(()).unwrap() });
+            // The other task can run only where this one has handed its thread over.
+            in_place(&mut || said.recv_timeout(std::time::Duration::from_mins(1)).unwrap());
+        });
+        done.await.unwrap();
+    }
+
+    #[test]
+    fn work_in_place_is_done_without_a_runtime_too() {
+        let mut done = false;
+        in_place(&mut || done = true);
+        assert!(done);
     }
 
     #[tokio::test]

@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn an_entry_for_an_address_holds_whatever_name_is_said() {
-        let entry = |name: &str| HostEntry { name: name.to_owned(), dialect: "openai".to_owned() };
+        let entry = |name: &str| HostEntry::new(name, "openai");
         let hosts = HostTable::new(&[entry("10.0.0.7"), entry("localhost:11434")]).unwrap();
         let found = |name, destination: &str| {
             metered_as(&hosts, name, destination.parse().unwrap()).map(|found| found.entry.to_string())

@@ -1,65 +1,98 @@
 //! One exchange on its way: admitted, forwarded, answered.
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, request::Parts, uri::PathAndQuery};
-use hyper::body::Incoming;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header, request::Parts, uri::PathAndQuery,
+};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tracing::info;
 
 use super::{
     admission::{Ready, ReadyBody, Refusal, admit, is_signed},
-    answer::{AnswerBody, AnswerSource, Metered, Tap},
+    answer::{AnswerBody, AnswerSource, Metered, Tap, failed_grpc},
     body::{RequestBody, Taken},
     connections::Busy,
-    http::{Session, content_length, media_type, remove_hop_by_hop},
+    http::{Session, content_length, media_type, remove_hop_by_hop, takes_trailers},
     live::Live,
-    problem,
+    payment, problem, socket,
     upstream::{PoolKey, SendError},
 };
 use crate::{
     cashier::{CashierError, Durability, Hold, Refused},
     clock,
     exchange::{End, Opening},
-    usage::{self, AnswerHead, Billing, Dialect, Endpoint, strip::UsageStripper},
+    usage::{
+        self, AnswerHead, Billing, Call, Dialect, Endpoint, Reading,
+        plan::{is_on_plan, was_billed},
+        providers::priced_at,
+        strip::UsageStripper,
+    },
 };
 
 /// As much of an error body is looked at to see whether the provider dislikes being asked for usage: it says so early.
 const ERROR_BODY_LOOK: usize = 256 * 1024;
-/// Headers by which a request asks to be taken for another method than its own.
-const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 /// Where providers put their own id of a request.
 const REQUEST_IDS: [&str; 3] = ["x-request-id", "request-id", "x-goog-request-id"];
 
 /// Answers one request: with the provider's answer, or with what was wrong.
 pub(crate) async fn exchange(session: &Session, request: Request<Incoming>, busy: Busy) -> Response<AnswerBody> {
-    let (parts, body) = request.into_parts();
-    let dialect = session.target.matched.dialect;
-    let endpoint = call(dialect, &parts);
-    let mut live = Live::new(opening(session, &parts, endpoint), &session.shared);
-    let forwarded = match admit(session, &parts, body, endpoint, &mut live).await {
+    let (mut parts, body) = request.into_parts();
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
+    let (dialect, endpoint) = call(session.target.matched.dialect, &parts);
+    let opening = opening(session, &parts, endpoint);
+    let mut live = Live::new(opening.clone(), &session.shared);
+    if let Err(refusal) = paid_by(session, &parts, &mut live) {
+        return refusal.into_response(dialect, &parts.headers, live);
+    }
+    if let Some(agent) = upgrade.filter(|_| endpoint.billing == Billing::Socket && socket::is_asked(&parts.headers)) {
+        return match socket::ask(session, &parts, (dialect, endpoint), &mut live).await {
+            Ok(asked) if asked.is_upgrade() => asked.upgrade(session, opening, live, agent, busy),
+            Ok(asked) => asked.refused_by_provider(&mut live).into_response(false, live, busy),
+            Err(refusal) => refusal.into_response(dialect, &parts.headers, live),
+        };
+    }
+    let forwarded = match admit(session, &parts, body, (dialect, endpoint), &mut live).await {
         Ok(ready) => forward(session, &parts, ready, &mut live).await,
         Err(refusal) => Err(refusal),
     };
     match forwarded {
         Ok(answer) => answer.into_response(parts.method == Method::HEAD, live, busy),
-        Err(Refusal { problem, end }) => {
-            live.end(&end(problem.status, problem.text()));
-            problem::response(dialect, &problem)
-        }
+        Err(refusal) => refusal.into_response(dialect, &parts.headers, live),
     }
+}
+
+impl Refusal {
+    fn into_response(self, dialect: &dyn Dialect, asked: &HeaderMap, live: Live) -> Response<AnswerBody> {
+        let Self { problem, end } = self;
+        live.end(&end(problem.status, problem.text()));
+        problem::response(dialect, &problem, asked)
+    }
+}
+
+/// Who pays for it, where that is not the account: a subscription, or a payment that it carries.
+fn paid_by(session: &Session, parts: &Parts, live: &mut Live) -> Result<(), Refusal> {
+    let open = live.open();
+    let header = |name: &str| parts.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    open.on_plan = is_on_plan(&session.target.matched, parts.uri.path(), header);
+    open.exchange.plan(open.on_plan);
+    open.payment = payment::carried(&parts.headers)?;
+    if open.payment.is_some() {
+        open.exchange.pays();
+    }
+    Ok(())
 }
 
 /// What the request is, with the method that the provider will take it for.
-fn call(dialect: &dyn Dialect, parts: &Parts) -> Endpoint {
-    let endpoint = usage::endpoint(dialect, parts.method.as_str(), parts.uri.path());
-    let overridden = METHOD_OVERRIDES.iter().any(|name| parts.headers.contains_key(*name));
-    if overridden { Endpoint { billing: costlier(endpoint.billing), ..endpoint } } else { endpoint }
+fn call(hint: &'static dyn Dialect, parts: &Parts) -> (&'static dyn Dialect, Endpoint) {
+    let (dialect, endpoint) = usage::detect(Some(hint), parts.method.as_str(), parts.uri.path());
+    let path_and_query = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    (dialect, endpoint.unless_overridden(path_and_query, |name| parts.headers.contains_key(name)))
 }
 
-/// What may be another call than it looks is not free.
-fn costlier(billing: Billing) -> Billing {
-    match billing {
-        Billing::Free => Billing::Unknown,
-        Billing::Tokens | Billing::Unknown => billing,
-    }
+/// The call as its dialect is asked about it.
+pub(super) fn call_of<'a>(session: &Session, parts: &'a Parts, endpoint: Endpoint) -> Call<'a> {
+    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let path_and_query = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    Call { endpoint, path_and_query, content_type, quirks: session.target.matched.quirks }
 }
 
 fn opening(session: &Session, parts: &Parts, endpoint: Endpoint) -> Opening {
@@ -68,9 +101,10 @@ fn opening(session: &Session, parts: &Parts, endpoint: Endpoint) -> Opening {
         account: target.peer.path.clone(),
         process: target.peer.process.clone(),
         provider: target.matched.provider_id.to_string(),
-        price_provider: target.matched.price_provider.to_string(),
+        price_provider: priced_at(target.matched.price_provider, parts.uri.path()).to_string(),
         endpoint: endpoint.name,
         billing: endpoint.billing,
+        category: target.matched.category,
         host: target.host.clone(),
         method: parts.method.to_string(),
         path: parts.uri.path().to_owned(),
@@ -91,7 +125,7 @@ async fn forward(session: &Session, parts: &Parts, ready: Ready, live: &mut Live
         ReadyBody::Rewritten(bytes) => (RequestBody::whole(bytes, sent.clone()), false),
         ReadyBody::Streamed(body) => (RequestBody::streamed(body, sent.clone()), true),
     };
-    let head = Head { parts, session, identity: asks_identity(ready.facts.stream, &parts.headers) };
+    let head = Head { parts, session, identity: asks_identity(ready.facts.stream, &parts.headers), websocket: false };
     // The request is on its way while its hold is being written; the answer waits for both.
     let (response, ()) = tokio::try_join!(head.send(body, keeps_encoding), durable(&mut open.hold))?;
     let (mut answered, body) = response.into_parts();
@@ -109,21 +143,30 @@ async fn forward(session: &Session, parts: &Parts, ready: Ready, live: &mut Live
     // It has left, and a stream may go on for long.
     open.body = Taken::default();
     open.exchange.answered(answered.status.as_u16(), request_id, clock::monotonic_ns());
-    if ready.endpoint.billing == Billing::Tokens {
-        let text = |name| answered.headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+    if open.on_plan && was_billed(&session.target.matched, answered.headers.keys().map(HeaderName::as_str)) {
+        open.exchange.plan(false);
+    }
+    payment::settled(open, &parts.headers, &answered.headers, answered.status.as_u16());
+    if failed_grpc(&answered.headers).is_some() {
+        open.reading = Some(Reading::free("the call failed"));
+    } else if matches!(ready.endpoint.billing, Billing::Metered | Billing::Result) {
+        let text = |name: &str| answered.headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+        let owned = |name: &str| text(name).map(str::to_owned);
         let head = AnswerHead {
             status: answered.status.as_u16(),
-            content_type: text(header::CONTENT_TYPE).unwrap_or_default(),
+            content_type: text("content-type").unwrap_or_default(),
+            header: &owned,
         };
-        let reader = session.target.matched.dialect.reader(ready.endpoint, &ready.facts, head);
-        open.tap = Some(Tap::new(text(header::CONTENT_ENCODING), reader));
+        let call = call_of(session, parts, ready.endpoint);
+        let reader = ready.dialect.reader(&call, &ready.facts, head);
+        open.tap = Some(Tap::new(text("content-encoding"), reader));
     }
     let encoded = answered.headers.contains_key(header::CONTENT_ENCODING);
     let events = is_event_stream(&answered.headers);
     Ok(Answer { head: answered, body, strip: strip && events && !encoded })
 }
 
-async fn durable(hold: &mut Option<Hold>) -> Result<(), Refusal> {
+pub(super) async fn durable(hold: &mut Option<Hold>) -> Result<(), Refusal> {
     let Some(hold) = hold else { return Ok(()) };
     hold.durable().await.map_err(|error: CashierError| Refusal {
         problem: Box::new(problem::refused(Refused::Ledger(error.to_string()))),
@@ -143,15 +186,17 @@ fn minds_being_asked(body: &[u8]) -> bool {
 }
 
 /// The request's head as the provider gets it.
-struct Head<'a> {
-    parts: &'a Parts,
-    session: &'a Session,
+pub(super) struct Head<'a> {
+    pub(super) parts: &'a Parts,
+    pub(super) session: &'a Session,
     /// Ask for an uncompressed answer: a compressed stream can't be read event by event by everyone.
-    identity: bool,
+    pub(super) identity: bool,
+    /// Ask for a WebSocket.
+    pub(super) websocket: bool,
 }
 
 impl Head<'_> {
-    async fn send(&self, body: RequestBody, keeps_encoding: bool) -> Result<Response<Incoming>, Refusal> {
+    pub(super) async fn send(&self, body: RequestBody, keeps_encoding: bool) -> Result<Response<Incoming>, Refusal> {
         let target = &self.session.target;
         let key = PoolKey {
             agent: target.peer.path.agent_name().to_owned(),
@@ -194,7 +239,15 @@ impl Head<'_> {
         // Header case, where the agent's side recorded it.
         *request.extensions_mut() = parts.extensions.clone();
         let headers = request.headers_mut();
+        // gRPC does without its answer's trailers where this is not asked for.
+        let trailers = self.session.http2 && takes_trailers(headers);
         remove_hop_by_hop(headers);
+        if trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        if self.websocket {
+            socket::name_upgrade(headers);
+        }
         headers.remove(header::CONTENT_LENGTH);
         headers.remove(header::EXPECT);
         if self.session.http2 {
@@ -211,7 +264,7 @@ impl Head<'_> {
 }
 
 /// A provider's answer whose body has not been passed on yet.
-struct Answer {
+pub(super) struct Answer {
     head: http::response::Parts,
     body: AnswerSource,
     /// Take out the usage event that the meter asked for.
@@ -219,6 +272,12 @@ struct Answer {
 }
 
 impl Answer {
+    /// Passed on as it is.
+    pub(super) fn plain(response: Response<Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        Self { head, body: AnswerSource::new(body), strip: false }
+    }
+
     fn into_response(self, head_only: bool, live: Live, busy: Busy) -> Response<AnswerBody> {
         let Self { mut head, body, strip } = self;
         let headers = &mut head.headers;

@@ -5,10 +5,11 @@ use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 use http::{HeaderMap, Request, Response, Uri, header};
 use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
-use super::{Shared, answer::AnswerBody, connection::Target, connections::Connection, forward};
+use super::{Shared, answer::AnswerBody, connection::Target, connections::Connection, forward, socket::Socket};
 
 /// A connection that was told to end and carries nothing is closed by then.
 const IDLE_AT_END: Duration = Duration::from_secs(5);
@@ -26,6 +27,15 @@ pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
     pub(crate) connection: Arc<Connection>,
     pub(crate) http2: bool,
+    /// A WebSocket that begins where HTTP ends.
+    socket: Mutex<Option<Socket>>,
+}
+
+impl Session {
+    /// Leaves a socket for the one who serves the connection.
+    pub(crate) fn leave_socket(&self, socket: Socket) {
+        *self.socket.lock() = Some(socket);
+    }
 }
 
 /// Serves a connection until either side ends it, or until it is told to end and what was admitted is delivered.
@@ -36,7 +46,7 @@ where
     if !connection.carry_exchanges() {
         return;
     }
-    let session = Arc::new(Session { target, shared: Arc::clone(shared), connection, http2 });
+    let session = Arc::new(Session { target, shared: Arc::clone(shared), connection, http2, socket: Mutex::default() });
     let service = {
         let session = Arc::clone(&session);
         service_fn(move |request| exchange(Arc::clone(&session), request))
@@ -57,11 +67,16 @@ where
             .header_read_timeout(HEAD_TIMEOUT)
             .preserve_header_case(true)
             .max_buf_size(HEAD_MAX.max(512 * 1024))
-            .serve_connection(io, service);
-        until_ended(serving, conn::http1::Connection::graceful_shutdown, &session).await
+            .serve_connection(io, service)
+            .with_upgrades();
+        until_ended(serving, conn::http1::UpgradeableConnection::graceful_shutdown, &session).await
     };
     if let Err(error) = served {
         debug!(%error, "HTTP connection ended");
+    }
+    let socket = session.socket.lock().take();
+    if let Some(socket) = socket {
+        socket.run(&session.connection, &session.shared.drain).await;
     }
 }
 
@@ -139,6 +154,12 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te", "trailer"] {
         headers.remove(name);
     }
+}
+
+/// Whether the sender takes trailers: the one word that `TE` may say over HTTP/2 (RFC 9113, section 8.2.2).
+pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
+    let words = headers.get_all(header::TE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    words.map(str::trim).any(|word| word.eq_ignore_ascii_case("trailers"))
 }
 
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {

@@ -10,15 +10,16 @@ mod aside;
 mod body;
 mod connection;
 mod connections;
-mod decode;
 mod forward;
 mod hello;
 mod http;
 mod identity;
 mod listener;
 mod live;
+mod payment;
 mod problem;
 mod sniff;
+mod socket;
 mod stream;
 mod tls;
 mod tunnel;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use aside::in_place;
 pub use connections::Connections;
 pub use listener::{Announcer, Bound, ListenError};
 

@@ -1,15 +1,21 @@
 //! What the agent is told when its request is not forwarded: the provider's own error shape.
 
-use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use std::fmt::Write;
 
-use super::answer::AnswerBody;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use super::{answer::AnswerBody, http::media_type};
 use crate::{
     cashier::Refused,
     usage::{Dialect, Problem},
 };
 
-pub(crate) fn response(dialect: &dyn Dialect, problem: &Problem) -> Response<AnswerBody> {
+/// What the agent is told; `asked` are its request's headers.
+pub(crate) fn response(dialect: &dyn Dialect, problem: &Problem, asked: &HeaderMap) -> Response<AnswerBody> {
+    if is_grpc(asked) {
+        return grpc_response(problem);
+    }
     let body = dialect.error_body(problem);
     let mut response = Response::new(AnswerBody::whole(Bytes::from(body)));
     *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -20,6 +26,50 @@ pub(crate) fn response(dialect: &dyn Dialect, problem: &Problem) -> Response<Ans
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
     }
     response
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    media_type(headers).is_some_and(|t| t.get(..16).is_some_and(|t| t.eq_ignore_ascii_case("application/grpc")))
+}
+
+/// An answer of trailers alone: gRPC has no other place for an error, and its clients look at no other
+/// (gRPC over HTTP/2, "Responses").
+fn grpc_response(problem: &Problem) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::nothing());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from_static(grpc_status(problem.status)));
+    if let Ok(message) = HeaderValue::from_str(&percent_encoded(&problem.text())) {
+        headers.insert("grpc-message", message);
+    }
+    response
+}
+
+/// The code that says the same (google.rpc.Code).
+const fn grpc_status(http: u16) -> &'static str {
+    match http {
+        // INVALID_ARGUMENT
+        400 | 421 => "3",
+        // UNIMPLEMENTED
+        501 => "12",
+        // UNAVAILABLE
+        502 | 503 => "14",
+        // RESOURCE_EXHAUSTED
+        _ => "8",
+    }
+}
+
+/// All but printable ASCII, and the percent sign, as `%XX` (gRPC over HTTP/2, "Percent-Encoded").
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            _ => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+        out
+    })
 }
 
 fn problem(status: u16, code: &'static str, message: String) -> Problem {
@@ -66,6 +116,15 @@ pub(crate) fn misdirected(host: &str, asked: &str) -> Problem {
     )
 }
 
+pub(crate) fn unreadable_payment() -> Problem {
+    let message = "meter: what this payment is worth can't be read, so it is not forwarded; pay in a dollar coin, by one header of one request.";
+    problem(402, "payment_unreadable", message.to_owned())
+}
+
+pub(crate) fn no_price(why: &str) -> Problem {
+    problem(402, "price_unknown", format!("meter: {why}"))
+}
+
 pub(crate) fn unreadable(why: &str) -> Problem {
     problem(400, "invalid_request", format!("meter: {why}"))
 }
@@ -74,10 +133,32 @@ pub(crate) fn upgrade() -> Problem {
     problem(
         501,
         "upgrade_not_metered",
-        "meter: WebSockets to this provider are not metered yet, so they are refused.".to_owned(),
+        "meter: this upgrade is not one to a WebSocket that can be metered, so it is refused.".to_owned(),
     )
 }
 
 pub(crate) fn unreachable(host: &str, why: &str) -> Problem {
     problem(502, "bad_gateway", format!("meter: {host} could not be reached: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grpc_client_is_told_in_trailers() {
+        let mut asked = HeaderMap::new();
+        asked.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
+        let dialect = crate::usage::dialect("xai").unwrap();
+        let problem = problem(402, "budget_exceeded", "spent: 100 % \u{fc}\n".to_owned());
+        let response = response(dialect, &problem, &asked);
+        assert_eq!(
+            (response.status(), &response.headers()["grpc-status"]),
+            (StatusCode::OK, &HeaderValue::from_static("8"))
+        );
+        assert_eq!(response.headers()["grpc-message"], "spent: 100 %25 %C3%BC%0A");
+        assert!(http_body::Body::is_end_stream(response.body()), "nothing but headers");
+        asked.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        assert_eq!(super::response(dialect, &problem, &asked).status(), 402);
+    }
 }

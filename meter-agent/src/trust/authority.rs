@@ -289,8 +289,7 @@ mod tests {
     use crate::usage::hosts::HostEntry;
 
     fn hosts(names: &[&str]) -> HostTable {
-        let entries: Vec<HostEntry> =
-            names.iter().map(|n| HostEntry { name: (*n).to_owned(), dialect: "openai".to_owned() }).collect();
+        let entries: Vec<HostEntry> = names.iter().map(|n| HostEntry::new(*n, "openai")).collect();
         HostTable::new(&entries).unwrap()
     }
 

@@ -5,23 +5,35 @@
 //! stream `message_delta` replaces what `message_start` said. `iterations` that the top level does not hold
 //! (compaction, an advisor's or a fallback's model) are lines of their own.
 //!
+//! Gateways answer the same path, and OpenRouter adds its own charge to the usage. Vertex and Bedrock put the same
+//! bodies behind paths of their own; their dialects use the readers here. Batches and the legacy completions are
+//! files of their own.
+//!
 //! Source: platform.claude.com/docs/en/api/messages and .../build-with-claude/prompt-caching.
 
+mod batches;
+mod complete;
 mod request;
 mod usage;
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 
 use self::usage::{Described, MessageUsage};
 use super::{
-    AnswerHead, Billing, BodyEnd, Dialect, Endpoint, Problem, Quality, Reader, Reading, RequestFacts, Rewrite,
+    AnswerHead, Billing, BodyEnd, Call, Dialect, Endpoint, Problem, Quality, Reader, Reading, RequestFacts, Rewrite,
     Unreadable,
     edit::RawObject,
     estimate::Bounds,
-    json::{parse, text},
+    json::{lenient, parse, text},
     openai,
-    read::{AbsentReader, Events, JsonReader, NothingReader, SseReader, is_sse, is_success},
+    read::{
+        AbsentReader, Either, Events, JsonReader, NothingReader, SseReader, is_sse, is_success, leading_type, visible,
+    },
+    reported::Charged,
 };
 
 /// The dialect.
@@ -29,23 +41,37 @@ pub struct Anthropic;
 
 const MESSAGES: &str = "messages";
 
+/// Bytes of a `content_block_delta` without its text, at least: its type, index and the delta's own type.
+const DELTA_FRAMING: usize = 64;
+
+/// A path that is no part of this API.
+const OTHER: &str = "other";
+
 impl Dialect for Anthropic {
     fn name(&self) -> &'static str {
         "anthropic"
     }
 
-    fn endpoint(&self, method: &str, path: &str) -> Endpoint {
+    fn endpoint(&self, method: &str, path: &str) -> Option<Endpoint> {
         let mut segments = path.rsplit('/').filter(|s| !s.is_empty());
         let (last, before) = (segments.next().unwrap_or(""), segments.next().unwrap_or(""));
-        let of = |name, billing| Endpoint { name, billing };
+        let of = |name, billing| (name != OTHER).then_some(Endpoint { name, billing });
         if !method.eq_ignore_ascii_case("POST") {
+            if method.eq_ignore_ascii_case("GET") && batches::id(path).is_some() {
+                return of(batches::RESULTS, Billing::Result);
+            }
+            if method.eq_ignore_ascii_case("GET") && batches::is_state(path) {
+                return of(batches::STATE, Billing::Result);
+            }
             let reads = ["GET", "HEAD", "OPTIONS", "DELETE"].iter().any(|m| method.eq_ignore_ascii_case(m));
             return of(section(path), if reads { Billing::Free } else { Billing::Unknown });
         }
         match (before, last) {
-            (_, MESSAGES) => of(MESSAGES, Billing::Tokens),
+            (_, MESSAGES) => of(MESSAGES, Billing::Metered),
             (MESSAGES, "count_tokens") => of("messages_count_tokens", Billing::Free),
-            ("chat", "completions") => of(openai::CHAT, Billing::Tokens),
+            (MESSAGES, "batches") => of(batches::CREATE, Billing::Metered),
+            ("chat", "completions") => of(openai::CHAT, Billing::Metered),
+            ("v1", "complete") => of(complete::NAME, Billing::Metered),
             (_, "cancel") => of(section(path), Billing::Free),
             _ => match section(path) {
                 name @ ("files" | "models" | "skills" | "organizations") => of(name, Billing::Free),
@@ -54,32 +80,36 @@ impl Dialect for Anthropic {
         }
     }
 
-    fn request(&self, endpoint: Endpoint, _: &str, body: &[u8]) -> Result<RequestFacts, Unreadable> {
-        match endpoint.name {
-            MESSAGES => request::facts(body),
-            openai::CHAT => openai::request(endpoint, body),
+    fn request(&self, call: &Call<'_>, body: &Bytes) -> Result<RequestFacts, Unreadable> {
+        match call.endpoint.name {
+            MESSAGES => facts(body),
+            batches::CREATE => batches::facts(body),
+            complete::NAME => complete::facts(body),
+            openai::CHAT => openai::request(call, body),
             _ => Ok(openai::unknown_request(body)),
         }
     }
 
     fn rewrite(&self, endpoint: Endpoint, body: &[u8], rewrite: Rewrite) -> Result<Vec<u8>, Unreadable> {
-        if endpoint.name != MESSAGES {
-            return openai::rewrite_body(endpoint, body, rewrite);
+        match endpoint.name {
+            MESSAGES => rewrite_body(body, rewrite),
+            complete::NAME => complete::rewrite(body, rewrite),
+            _ => openai::rewrite_body(endpoint, body, rewrite),
         }
-        let mut object = RawObject::parse(body)?;
-        if let Some(ceiling) = rewrite.ceiling {
-            object.set("max_tokens", ceiling.to_string());
-        }
-        Ok(object.write().into_bytes())
     }
 
-    fn reader(&self, endpoint: Endpoint, facts: &RequestFacts, head: AnswerHead<'_>) -> Box<dyn Reader> {
+    fn reader(&self, call: &Call<'_>, facts: &RequestFacts, head: AnswerHead<'_>) -> Box<dyn Reader> {
+        let endpoint = call.endpoint;
         if !is_success(head) || endpoint.billing == Billing::Free {
             return Box::new(NothingReader);
         }
         match endpoint.name {
             MESSAGES => reader(facts, head),
-            openai::CHAT => openai::reader(endpoint, facts, head, openai::chat::Totals::Plain),
+            batches::CREATE => batches::created(),
+            batches::STATE => batches::state(),
+            batches::RESULTS => batches::results(call.path()),
+            complete::NAME => complete::reader(facts, head),
+            openai::CHAT => openai::reader(call, facts, head),
             _ => Box::new(AbsentReader),
         }
     }
@@ -101,32 +131,65 @@ impl Dialect for Anthropic {
 
 fn section(path: &str) -> &'static str {
     const SECTIONS: &[&str] = &["batches", MESSAGES, "models", "files", "skills", "organizations", "complete"];
-    SECTIONS.iter().copied().find(|known| path.split('/').any(|s| s == *known)).unwrap_or("other")
+    SECTIONS.iter().copied().find(|known| path.split('/').any(|s| s == *known)).unwrap_or(OTHER)
 }
 
-fn reader(facts: &RequestFacts, head: AnswerHead<'_>) -> Box<dyn Reader> {
-    let bounds = Bounds::of(facts);
-    if is_sse(head, facts.stream) {
-        let stream = Stream { bounds, server_tools: facts.server_tools, ..Stream::default() };
-        return Box::new(SseReader::new(stream));
+/// Facts of a Messages request.
+pub(crate) fn facts(body: &[u8]) -> Result<RequestFacts, Unreadable> {
+    request::facts(body, None)
+}
+
+/// Facts of a Messages request whose model the URL names (Vertex, Bedrock).
+pub(crate) fn facts_for(body: &[u8], model: &str) -> Result<RequestFacts, Unreadable> {
+    request::facts(body, Some(model))
+}
+
+/// The request with another ceiling and nothing else changed.
+pub(crate) fn rewrite_body(body: &[u8], rewrite: Rewrite) -> Result<Vec<u8>, Unreadable> {
+    let mut object = RawObject::parse(body)?;
+    if let Some(ceiling) = rewrite.ceiling {
+        object.set("max_tokens", ceiling.to_string());
     }
-    Box::new(JsonReader::new(move |body: Option<&[u8]>, end| {
+    Ok(object.write().into_bytes())
+}
+
+/// Reads a Messages answer: JSON or server-sent events, as its head says.
+pub(crate) fn reader(facts: &RequestFacts, head: AnswerHead<'_>) -> Box<dyn Reader> {
+    let stream = SseReader::new(Stream::new(facts));
+    let bounds = Bounds::of(facts);
+    let document = JsonReader::new(move |body: Option<&[u8]>, end| {
         let Some(body) = body else { return Reading::absent() };
         let (bounds, size) = (bounds.of_document(end), body.len() as u64);
-        match parse::<Message>(body) {
-            Some(Message { model, usage: Some(usage) }) => usage.describe(model).reading(Quality::Exact),
-            Some(Message { model, usage: None }) => bounds.reading(model, size, end),
-            None => bounds.reading(None, size, end),
-        }
-    }))
+        document(body).unwrap_or_else(|| match parse::<Message>(body) {
+            Some(message) if message.has_failed() => Reading::free("the provider answered with an error"),
+            message => bounds.reading(message.and_then(|m| m.model), size, end),
+        })
+    });
+    Either::of(is_sse(head, facts.stream), Box::new(stream), Box::new(document))
+}
+
+/// What a whole Messages answer says; `None` if it has no usage.
+pub(crate) fn document(body: &[u8]) -> Option<Reading> {
+    let message = parse::<Message>(body)?;
+    let usage = MessageUsage::from(message.usage?);
+    usage.is_stated().then(|| usage.describe(message.model).reading(Quality::Exact))
 }
 
 #[derive(Deserialize)]
 struct Message {
     #[serde(default, deserialize_with = "text")]
     model: Option<String>,
-    #[serde(default)]
-    usage: Option<MessageUsage>,
+    #[serde(default, deserialize_with = "lenient")]
+    usage: Option<Charged<MessageUsage>>,
+    /// `error` for what stands in a message's place.
+    #[serde(rename = "type", default, deserialize_with = "text")]
+    kind: Option<String>,
+}
+
+impl Message {
+    fn has_failed(&self) -> bool {
+        self.kind.as_deref() == Some("error")
+    }
 }
 
 #[derive(Deserialize)]
@@ -138,8 +201,8 @@ struct Start {
 struct Delta {
     #[serde(default)]
     delta: DeltaBody,
-    #[serde(default)]
-    usage: Option<MessageUsage>,
+    #[serde(default, deserialize_with = "lenient")]
+    usage: Option<Charged<MessageUsage>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -148,36 +211,41 @@ struct DeltaBody {
     stop_reason: Option<String>,
 }
 
+/// The events of a stream.
 #[derive(Default)]
-struct Stream {
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact about the stream by itself")]
+pub(crate) struct Stream {
     bounds: Bounds,
     server_tools: bool,
     model: Option<String>,
     usage: Option<MessageUsage>,
     /// The numbers are final: the message said why it stopped.
     stopped: bool,
+    /// The output was said after the start, which knows only of its first token.
+    says_output: bool,
     failed: bool,
     visible_bytes: u64,
 }
 
 impl Events for Stream {
     fn event(&mut self, name: &str, data: &[u8]) {
-        match if name.is_empty() { kind(data) } else { name } {
+        match if NAMES.contains(&name) { name } else { kind(data) } {
             "message_start" => {
                 if let Some(start) = parse::<Start>(data) {
-                    self.model = start.message.model;
-                    self.usage = start.message.usage;
+                    self.model = start.message.model.or(self.model.take());
+                    self.usage = start.message.usage.map(MessageUsage::from).or(self.usage.take());
                 }
             }
             "message_delta" => {
                 let Some(delta) = parse::<Delta>(data) else { return };
                 self.stopped |= delta.delta.stop_reason.is_some();
-                if let Some(later) = delta.usage {
+                if let Some(later) = delta.usage.map(MessageUsage::from) {
+                    self.says_output |= later.says_output();
                     self.usage.get_or_insert_default().replace(later);
                 }
             }
             "content_block_start" | "content_block_delta" => {
-                self.visible_bytes = self.visible_bytes.saturating_add(data.len() as u64);
+                self.visible_bytes = self.visible_bytes.saturating_add(visible(data, DELTA_FRAMING));
             }
             "error" => self.failed = true,
             _ => {}
@@ -190,7 +258,7 @@ impl Events for Stream {
             return if self.failed { Reading::nothing() } else { self.bounds.reading(None, self.visible_bytes, end) };
         };
         let described = usage.describe(model);
-        if self.stopped && dropped == 0 {
+        if self.stopped && self.says_output && dropped == 0 {
             return described.reading(Quality::Exact);
         }
         self.unfinished(described)
@@ -198,8 +266,15 @@ impl Events for Stream {
 }
 
 impl Stream {
+    pub(crate) fn new(facts: &RequestFacts) -> Self {
+        Self { bounds: Bounds::of(facts), server_tools: facts.server_tools, ..Self::default() }
+    }
+
     /// Input as the start said it, unless server tools can have added to it; output by its bound.
     fn unfinished(&self, mut described: Described) -> Reading {
+        if !described.has_input() {
+            return self.bounds.reading(described.model, self.visible_bytes, BodyEnd::Cut);
+        }
         let output = self.bounds.output(self.visible_bytes, BodyEnd::Cut);
         match output {
             Some(output) if !self.server_tools => {
@@ -211,10 +286,27 @@ impl Stream {
     }
 }
 
-/// The `type` in the data of an event that has no name, as some gateways send it.
-fn kind(data: &[u8]) -> &'static str {
+/// Every event that the API names.
+const NAMES: [&str; 8] = [
+    "content_block_delta",
+    "content_block_start",
+    "content_block_stop",
+    "message_start",
+    "message_delta",
+    "message_stop",
+    "ping",
+    "error",
+];
+
+/// The `type` in the data of an event that has no name, or one of a gateway's own.
+fn kind(data: &[u8]) -> &str {
     const KINDS: [&str; 5] = ["content_block_delta", "content_block_start", "message_start", "message_delta", "error"];
-    KINDS.into_iter().find(|kind| memmem::find(data, format!("\"{kind}\"").as_bytes()).is_some()).unwrap_or("other")
+    static FINDERS: LazyLock<[Finder<'static>; 5]> =
+        LazyLock::new(|| KINDS.map(|kind| Finder::new(&format!("\"{kind}\"")).into_owned()));
+    leading_type(data).unwrap_or_else(|| {
+        let found = FINDERS.iter().position(|finder| finder.find(data).is_some());
+        found.map_or("other", |at| KINDS[at])
+    })
 }
 
 #[cfg(test)]

@@ -1,22 +1,30 @@
 //! Gemini, by hand-written answers in the documented shapes.
 
-use super::*;
+use super::{
+    paths::{GENERATE, STREAM},
+    *,
+};
+use crate::usage::{BodyEnd, Quality, Reading, Usage, detect};
 
 const STREAM_PATH: &str = "/v1beta/models/gemini-2.5-flash:streamGenerateContent";
-const SSE: AnswerHead<'_> = AnswerHead { status: 200, content_type: "text/event-stream" };
-const JSON: AnswerHead<'_> = AnswerHead { status: 200, content_type: "application/json; charset=UTF-8" };
+const SSE: AnswerHead<'_> = AnswerHead::new(200, "text/event-stream");
+const JSON: AnswerHead<'_> = AnswerHead::new(200, "application/json; charset=UTF-8");
+
+fn call() -> Call<'static> {
+    Call::new(Gemini.endpoint("POST", STREAM_PATH).unwrap(), STREAM_PATH)
+}
 
 fn facts(body: &str) -> RequestFacts {
-    Gemini.request(Gemini.endpoint("POST", STREAM_PATH), &format!("{STREAM_PATH}?alt=sse"), body.as_bytes()).unwrap()
+    let path = format!("{STREAM_PATH}?alt=sse");
+    Gemini.request(&Call { path_and_query: &path, ..call() }, &body.to_owned().into()).unwrap()
 }
 
 fn read(head: AnswerHead<'_>, body: &str, end: BodyEnd) -> Reading {
-    let endpoint = Gemini.endpoint("POST", STREAM_PATH);
     let facts = facts(r#"{"generationConfig":{"maxOutputTokens":8000}}"#);
-    let mut whole = Gemini.reader(endpoint, &facts, head);
+    let mut whole = Gemini.reader(&call(), &facts, head);
     whole.feed(body.as_bytes());
     let whole = whole.finish(end);
-    let mut bytes = Gemini.reader(endpoint, &facts, head);
+    let mut bytes = Gemini.reader(&call(), &facts, head);
     body.as_bytes().chunks(1).for_each(|b| bytes.feed(b));
     assert_eq!(bytes.finish(end), whole, "any split reads the same");
     whole
@@ -62,29 +70,37 @@ fn a_cut_keeps_the_last_usage_said_and_bounds_the_rest() {
 }
 
 #[test]
-fn searches_are_billed_per_prompt_before_gemini_3() {
-    assert_eq!(billed_searches(Some("gemini-2.5-flash"), 4), 1);
-    assert_eq!(billed_searches(Some("gemini-3-pro-preview"), 4), 4);
-}
-
-#[test]
 fn calls_are_known_and_none_is_silently_free() {
     for (method, path, name, billing) in [
-        ("POST", "/v1beta/models/gemini-2.5-pro:generateContent", GENERATE, Billing::Tokens),
-        ("POST", "/v1beta/models/gemini-2.5-pro%3AgenerateContent", GENERATE, Billing::Tokens),
-        ("POST", STREAM_PATH, STREAM, Billing::Tokens),
+        ("POST", "/v1beta/models/gemini-2.5-pro:generateContent", GENERATE, Billing::Metered),
+        ("POST", "/v1beta/models/gemini-2.5-pro%3AgenerateContent", GENERATE, Billing::Metered),
+        ("POST", STREAM_PATH, STREAM, Billing::Metered),
         ("POST", "/v1beta/models/gemini-2.5-pro:countTokens", "count_tokens", Billing::Free),
-        ("POST", "/v1beta/openai/chat/completions", openai::CHAT, Billing::Tokens),
-        ("POST", "/v1beta/cachedContents", "other", Billing::Unknown),
-        ("GET", "/v1beta/models", "other", Billing::Free),
+        ("POST", "/v1beta/openai/chat/completions", openai::CHAT, Billing::Metered),
+        ("POST", "/v1beta/cachedContents", paths::CACHED_CONTENTS, Billing::Metered),
+        ("PATCH", "/v1beta/cachedContents/x", paths::CACHED_CONTENTS, Billing::Free),
+        ("GET", "/v1beta/cachedContents/x", paths::CACHED_CONTENTS, Billing::Free),
+        ("POST", "/v1beta/models/m:embedContent", paths::EMBED, Billing::Metered),
+        ("POST", "/v1beta/models/m:batchGenerateContent", paths::BATCH_GENERATE, Billing::Metered),
+        ("GET", "/v1beta/batches/x", paths::BATCHES, Billing::Result),
+        ("GET", "/v1beta/batches", "batches", Billing::Free),
+        ("POST", "/v1beta/interactions", paths::INTERACTIONS, Billing::Metered),
+        ("POST", "/v1beta/interactions/v1_x/cancel", paths::INTERACTIONS, Billing::Free),
+        ("GET", "/v1beta/interactions/v1_x", paths::INTERACTIONS, Billing::Result),
+        ("GET", "/v1beta/models/veo/operations/x", "operations", Billing::Free),
+        ("POST", "/v1/projects/p/publishers/anthropic/models/c@1:rawPredict", paths::RAW_PREDICT, Billing::Metered),
+        ("POST", "/v1/projects/p/publishers/anthropic/models/count-tokens:rawPredict", "count_tokens", Billing::Free),
+        ("POST", "/v1/projects/p/locations/l/endpoints/openapi/chat/completions", openai::CHAT, Billing::Metered),
+        ("POST", "/v1beta/fileSearchStores/s:importFile", "other", Billing::Unknown),
+        ("GET", "/v1beta/models", "models", Billing::Free),
         (
             "GET",
             "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
-            "other",
-            Billing::Unknown,
+            paths::LIVE,
+            Billing::Socket,
         ),
     ] {
-        assert_eq!(Gemini.endpoint(method, path), Endpoint { name, billing }, "{method} {path}");
+        assert_eq!(detect(Some(&Gemini), method, path).1, Endpoint { name, billing }, "{method} {path}");
     }
 }
 
@@ -108,7 +124,7 @@ fn requests_state_model_ceiling_and_what_they_only_name() {
 fn a_ceiling_goes_into_the_config_in_the_spelling_used() {
     let set = |body: &str| {
         let all = Rewrite { ask_usage: false, ceiling: Some(7) };
-        String::from_utf8(Gemini.rewrite(Gemini.endpoint("POST", STREAM_PATH), body.as_bytes(), all).unwrap()).unwrap()
+        String::from_utf8(Gemini.rewrite(call().endpoint, body.as_bytes(), all).unwrap()).unwrap()
     };
     assert_eq!(set(r#"{"contents":[]}"#), r#"{"contents":[],"generationConfig":{"maxOutputTokens":7}}"#);
     assert_eq!(

@@ -5,15 +5,49 @@
 
 use std::{borrow::Cow, collections::HashMap, net::IpAddr, sync::Arc};
 
-use super::{DIALECTS, Dialect, dialect, providers::PROVIDERS};
+use super::{
+    DIALECTS, Dialect, dialect,
+    paid::{APIS, Api},
+    providers::{PROVIDERS, Quirks, provider},
+};
 
-/// A `[[host]]` of the config.
+/// The price provider of a host of one's own, where everything is free.
+pub const LOCAL: &str = "local";
+
+/// The category of model calls.
+pub const LLM: &str = "llm";
+
+/// A `[[host]]` of the config, or the host of an `[[api]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostEntry {
     /// A DNS name, which may hold one `*` within or instead of a label, or an address; with or without `:port`.
     pub name: String,
-    /// A dialect's name.
-    pub dialect: String,
+    pub speaks: Speaks,
+    /// It costs nothing by itself.
+    pub free: bool,
+}
+
+/// What a host of the config speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// A dialect, by its name.
+    Dialect(String),
+    /// What a provider built in speaks, by its id.
+    Provider(String),
+    /// A paid API of the config.
+    Api(&'static Api),
+}
+
+impl HostEntry {
+    /// A host that speaks the dialect of that name.
+    pub fn new(name: impl Into<String>, dialect: impl Into<String>) -> Self {
+        Self { name: name.into(), speaks: Speaks::Dialect(dialect.into()), free: false }
+    }
+
+    /// A host that is like the provider of that id.
+    pub fn like(name: impl Into<String>, provider: impl Into<String>) -> Self {
+        Self { name: name.into(), speaks: Speaks::Provider(provider.into()), free: false }
+    }
 }
 
 /// An entry that can't be used. The text names it and says what to write.
@@ -21,6 +55,8 @@ pub struct HostEntry {
 pub enum HostError {
     #[error("[[host]] `{name}`: there is no dialect `{dialect}`; use one of {known}")]
     Dialect { name: String, dialect: String, known: String },
+    #[error("[[host]] `{name}`: there is no provider `{provider}`; use one of {known}")]
+    Provider { name: String, provider: String, known: String },
     #[error("[[host]] `{name}`: {reason}")]
     Name { name: String, reason: &'static str },
     #[error("[[host]] `{name}` is there twice; remove one")]
@@ -37,7 +73,9 @@ pub struct HostMatch {
     pub entry: Arc<str>,
     /// Position in [`HostTable::added`]; `None` for a built-in host.
     pub added: Option<usize>,
-    pub understands_stream_options: bool,
+    pub quirks: Quirks,
+    /// The limit category that its cost falls under.
+    pub category: &'static str,
 }
 
 impl std::fmt::Debug for HostMatch {
@@ -57,9 +95,8 @@ pub struct HostTable {
 
 #[derive(Debug)]
 struct Pattern {
-    /// What stands before and after the `*`, lower case. The `*` takes no dot.
-    before: String,
-    after: String,
+    /// What stands between the `*`s, lower case. A `*` takes no dot.
+    fixed: Vec<String>,
     port: Option<u16>,
     found: HostMatch,
 }
@@ -73,15 +110,23 @@ impl HostTable {
         }
         for provider in PROVIDERS {
             for host in provider.hosts {
-                let found = HostMatch {
-                    provider_id: provider.id,
-                    price_provider: provider.price_provider,
-                    dialect: provider.dialect,
-                    entry: Arc::from(*host),
-                    added: None,
-                    understands_stream_options: provider.understands_stream_options,
-                };
-                table.exact.entry((*host).to_owned()).or_default().push((None, found));
+                table.built_in(
+                    host,
+                    HostMatch {
+                        provider_id: provider.id,
+                        price_provider: provider.price_provider,
+                        dialect: provider.dialect,
+                        entry: Arc::from(*host),
+                        added: None,
+                        quirks: provider.quirks,
+                        category: LLM,
+                    },
+                );
+            }
+        }
+        for api in APIS {
+            for host in api.hosts {
+                table.built_in(host, HostMatch::of_api(api, host, None));
             }
         }
         Ok(table)
@@ -100,7 +145,8 @@ impl HostTable {
 
     /// The names of the built-in hosts, for their CA's constraints.
     pub fn built_in_names(&self) -> Vec<&str> {
-        PROVIDERS.iter().flat_map(|p| p.hosts.iter().copied()).collect()
+        let apis = APIS.iter().flat_map(|api| api.hosts.iter().copied());
+        PROVIDERS.iter().flat_map(|p| p.hosts.iter().copied()).chain(apis).collect()
     }
 
     /// The entries that the config added, in its order.
@@ -108,27 +154,21 @@ impl HostTable {
         &self.added
     }
 
+    fn built_in(&mut self, host: &'static str, found: HostMatch) {
+        match host.split_once('*') {
+            Some(_) => self.patterns.push(Pattern::new(host, None, found)),
+            None => self.exact.entry(host.to_owned()).or_default().push((None, found)),
+        }
+    }
+
     fn add(&mut self, index: usize, entry: &HostEntry) -> Result<(), HostError> {
-        let dialect = dialect(&entry.dialect).ok_or_else(|| HostError::Dialect {
-            name: entry.name.clone(),
-            dialect: entry.dialect.clone(),
-            known: DIALECTS.iter().map(|d| format!("`{}`", d.name())).collect::<Vec<_>>().join(", "),
-        })?;
+        let found = found(index, entry)?;
         let (name, port) =
             split_port(&entry.name).map_err(|reason| HostError::Name { name: entry.name.clone(), reason })?;
-        let row = PROVIDERS.iter().find(|p| p.dialect.name() == dialect.name());
-        let found = HostMatch {
-            provider_id: dialect.name(),
-            price_provider: row.map_or(dialect.name(), |p| p.price_provider),
-            dialect,
-            entry: Arc::from(entry.name.as_str()),
-            added: Some(index),
-            understands_stream_options: row.is_some_and(|p| p.understands_stream_options),
-        };
         let twice = || HostError::Twice { name: entry.name.clone() };
-        if let Some((before, after)) = name.split_once('*') {
-            let pattern = Pattern { before: before.to_owned(), after: after.to_owned(), port, found };
-            if self.patterns.iter().any(|p| p.before == before && p.after == after && p.port == port) {
+        if name.contains('*') {
+            let pattern = Pattern::new(&name, port, found);
+            if self.patterns.iter().any(|p| p.fixed == pattern.fixed && p.port == port) {
                 return Err(twice());
             }
             self.patterns.push(pattern);
@@ -145,10 +185,76 @@ impl HostTable {
     }
 }
 
+impl HostMatch {
+    fn of_api(api: &'static Api, entry: &str, added: Option<usize>) -> Self {
+        Self {
+            provider_id: api.id,
+            price_provider: api.id,
+            dialect: api,
+            entry: Arc::from(entry),
+            added,
+            quirks: Quirks::default(),
+            category: api.category,
+        }
+    }
+}
+
+/// What an entry of the config stands for.
+fn found(index: usize, entry: &HostEntry) -> Result<HostMatch, HostError> {
+    let known = |names: &mut dyn Iterator<Item = &'static str>| {
+        names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    };
+    let of = |provider_id, price_provider, dialect, quirks: Quirks| HostMatch {
+        provider_id,
+        price_provider: if entry.free || quirks.local { LOCAL } else { price_provider },
+        dialect,
+        entry: Arc::from(entry.name.as_str()),
+        added: Some(index),
+        quirks,
+        category: LLM,
+    };
+    match &entry.speaks {
+        Speaks::Api(api) => Ok(HostMatch::of_api(api, &entry.name, Some(index))),
+        Speaks::Provider(id) => {
+            let row = provider(id).ok_or_else(|| HostError::Provider {
+                name: entry.name.clone(),
+                provider: id.clone(),
+                known: known(&mut PROVIDERS.iter().map(|p| p.id)),
+            })?;
+            Ok(of(row.id, row.price_provider, row.dialect, row.quirks))
+        }
+        Speaks::Dialect(word) => {
+            let dialect = dialect(word).ok_or_else(|| HostError::Dialect {
+                name: entry.name.clone(),
+                dialect: word.clone(),
+                known: known(&mut DIALECTS.iter().map(|d| d.name())),
+            })?;
+            let row = PROVIDERS.iter().find(|p| p.dialect.name() == dialect.name());
+            let quirks = row.map_or_else(Quirks::default, |p| p.quirks);
+            Ok(of(dialect.name(), row.map_or(dialect.name(), |p| p.price_provider), dialect, quirks))
+        }
+    }
+}
+
 impl Pattern {
+    fn new(name: &str, port: Option<u16>, found: HostMatch) -> Self {
+        Self { fixed: name.split('*').map(str::to_owned).collect(), port, found }
+    }
+
+    /// What stands between two `*`s begins and ends at a dot, so that the first place where it fits is the only one.
     fn fits(&self, host: &str) -> bool {
-        let taken = host.strip_prefix(&*self.before).and_then(|rest| rest.strip_suffix(&*self.after));
-        taken.is_some_and(|label| !label.is_empty() && !label.contains('.'))
+        let [first, middle @ .., last] = &*self.fixed else { return false };
+        let Some(mut rest) = host.strip_prefix(&**first).and_then(|rest| rest.strip_suffix(&**last)) else {
+            return false;
+        };
+        let is_label = |text: &str| !text.is_empty() && !text.contains('.');
+        for part in middle {
+            match rest.split_once(&**part) {
+                Some((label, after)) if is_label(label) => rest = after,
+                Some(_) | None => return false,
+            }
+        }
+        is_label(rest)
     }
 }
 
@@ -219,8 +325,7 @@ mod tests {
     use super::*;
 
     fn table(entries: &[(&str, &str)]) -> Result<HostTable, HostError> {
-        let entry =
-            |(name, dialect): &(&str, &str)| HostEntry { name: (*name).to_owned(), dialect: (*dialect).to_owned() };
+        let entry = |(name, dialect): &(&str, &str)| HostEntry::new(*name, *dialect);
         HostTable::new(&entries.iter().map(entry).collect::<Vec<_>>())
     }
 

@@ -243,6 +243,12 @@ impl Daemon {
         rows
     }
 
+    /// As [`Self::ledger`], with every member that the lines have.
+    pub fn ledger_json(&self, agent: &str) -> Vec<serde_json::Value> {
+        let text = self.call("ledger", &["--json", "--agent", agent, "--limit", "100000"]);
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}"))).collect()
+    }
+
     /// Spend of an agent by its rows, by outcome.
     pub fn outcomes(&self, agent: &str) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();

@@ -31,6 +31,10 @@ pub struct Row {
     pub ttfb_ms: Option<f64>,
     pub duration_ms: f64,
     pub request_id: Option<String>,
+    pub reason: Option<String>,
+    pub category: String,
+    pub notional_usd: Option<String>,
+    pub corrects: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -10,6 +10,7 @@ use std::{
 
 use async_compression::tokio::write::{BrotliEncoder, DeflateEncoder, GzipEncoder, ZstdEncoder};
 use bytes::Bytes;
+use http::HeaderMap;
 use hyper::body::{Body, Frame};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
@@ -35,6 +36,8 @@ enum Piece {
 /// An answer's body. Writes its exchange to the log when it has ended or is dropped.
 pub struct Answer {
     pieces: mpsc::Receiver<Piece>,
+    /// What follows the last piece.
+    trailers: Option<HeaderMap>,
     record: Option<Record>,
 }
 
@@ -56,7 +59,19 @@ impl Answer {
             stamp: directive.stamp,
         };
         tokio::spawn(feed(pieces, pace, sender));
-        Self { pieces: receiver, record: Some(Record { exchange, log }) }
+        Self { pieces: receiver, trailers: None, record: Some(Record { exchange, log }) }
+    }
+
+    /// Of an answer that has none; its log line is somebody else's.
+    pub fn nothing() -> Self {
+        Self { pieces: mpsc::channel(1).1, trailers: None, record: None }
+    }
+
+    /// Ends with trailers.
+    #[must_use]
+    pub fn with_trailers(mut self, trailers: HeaderMap) -> Self {
+        self.trailers = Some(trailers);
+        self
     }
 
     fn end(&mut self, end: End) {
@@ -100,7 +115,7 @@ impl Body for Answer {
                 self.end(End::Cut);
                 Poll::Ready(Some(Err(io::Error::other("cut by its directive"))))
             }
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
         }
     }
 }

@@ -5,13 +5,17 @@
 //! knows that a meter may stand in between.
 
 pub mod apis;
+pub mod background;
 pub mod body;
 pub mod certs;
 pub mod directive;
 pub mod dns;
+pub mod grpc;
 pub mod instant;
 pub mod log;
+pub mod paid;
 pub mod plain;
+pub mod realtime;
 pub mod serve;
 pub mod turn;
 

@@ -27,10 +27,12 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     apis::{self, Api},
+    background,
     body::{self, Answer},
     directive::{Directive, Encoding},
+    grpc,
     log::{End, Exchange, Log, now_ms},
-    plain,
+    paid, plain, realtime,
     turn::{Asked, Turn},
 };
 
@@ -80,12 +82,13 @@ where
         async move { Ok::<_, io::Error>(exchange(request, peer, tls, log).await) }
     });
     // A connection that breaks has been logged by the exchange it broke.
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    let _ =
+        auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await;
 }
 
 /// Answers one request.
 async fn exchange(request: Request<Incoming>, peer: SocketAddr, tls: bool, log: Arc<Log>) -> Response<Answer> {
-    let (parts, incoming) = request.into_parts();
+    let (mut parts, incoming) = request.into_parts();
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
     let body = incoming.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let parsed: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
@@ -114,6 +117,18 @@ async fn exchange(request: Request<Incoming>, peer: SocketAddr, tls: bool, log: 
         request_id: format!("req_sim{id:08}"),
         end: End::ClientGone,
     };
+    if realtime::is_asked(&parts) {
+        return realtime::upgrade(&mut parts, record, log);
+    }
+    if grpc::is_asked(&parts.headers) {
+        return grpc::answer(&parts.headers, &body, record, log);
+    }
+    if path == paid::PATH {
+        return paid::answer(&parts.headers, record, log);
+    }
+    if let Some(response) = background::find(&parts.method, &path) {
+        return stored(response, record, log);
+    }
     if parts.method == "POST"
         && let Some(api) = apis::find(&path)
     {
@@ -153,6 +168,11 @@ async fn answer(
     record.stream = asked.stream;
     record.usage_sent = !asked.stream || api.stream_tells_usage(&turn);
     record.status = directive.status.unwrap_or(200);
+    if asked.background {
+        record.billed = super::turn::Billed::default();
+        let queued = background::order(&turn, api.whole(&turn));
+        return stored(queued, record, log);
+    }
     let pieces = if asked.stream {
         api.events(&turn).into_iter().map(Bytes::from).collect()
     } else {
@@ -182,6 +202,15 @@ fn refuse(
     record.status = status;
     let body = Bytes::from(api.error(status, message).to_string());
     response(vec![body], "application/json", api.request_id_header(), directive, record, log)
+}
+
+/// A response as it stands now.
+fn stored(found: background::Found, mut record: Exchange, log: Arc<Log>) -> Response<Answer> {
+    record.model = found.model;
+    record.billed = found.billed;
+    record.usage_sent = found.done;
+    let body = Bytes::from(found.body.to_string());
+    response(vec![body], "application/json", "x-request-id", &Directive::default(), record, log)
 }
 
 /// What is no API's: the list of models, a download of a given size, or a greeting.

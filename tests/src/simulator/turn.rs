@@ -13,6 +13,8 @@ pub struct Asked {
     /// Characters of everything sent, for a default token count.
     pub characters: usize,
     pub stream: bool,
+    /// The answer comes later, by another request.
+    pub background: bool,
     /// `stream_options.include_usage`.
     pub include_usage: bool,
     /// Output tokens that the request allows.

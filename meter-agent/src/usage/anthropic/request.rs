@@ -6,6 +6,7 @@
 use crate::usage::{
     RequestFacts, Unreadable,
     edit::RawObject,
+    envelope::Envelope,
     media::{InputBound, Node, scan},
 };
 
@@ -19,8 +20,35 @@ const TOOLS_PROMPT_TOKENS: u64 = 1_500;
 /// The prompt of a tool that the provider defines and the agent runs (bash, editor, computer, memory).
 const BUILT_IN_TOOL_TOKENS: u64 = 2_500;
 
-/// Framing of the conversation.
-const FRAMING_TOKENS: u64 = 64;
+/// Members that only steer are none of the input; blocks and messages are marked by a few tokens each.
+const ENVELOPE: Envelope = Envelope {
+    steering: &[
+        "model",
+        "max_tokens",
+        "stream",
+        "temperature",
+        "top_p",
+        "top_k",
+        "stop_sequences",
+        "metadata",
+        "service_tier",
+        "inference_geo",
+        "speed",
+        "thinking",
+        "anthropic_version",
+        "anthropic_beta",
+    ],
+    object: 6,
+};
+
+/// Framing of the conversation, and what asking to think adds to it.
+const FRAMING_TOKENS: u64 = 48;
+
+/// The instructions that a format of the answer adds.
+const FORMAT_PROMPT_TOKENS: u64 = 512;
+
+/// Members that state one.
+const FORMATS: [&str; 2] = ["output_format", "output_config"];
 
 /// Searches of a web search tool that states no `max_uses`. Not a proof: the API has no default bound; what is
 /// billed beyond it is posted all the same.
@@ -30,9 +58,10 @@ const WEB_SEARCHES: u64 = 16;
 const US_PERCENT: u32 = 110;
 pub(super) const FAST_PERCENT: u32 = 600;
 
-pub(super) fn facts(body: &[u8]) -> Result<RequestFacts, Unreadable> {
+/// `model`: as the URL names it, where the body does not.
+pub(super) fn facts(body: &[u8], model: Option<&str>) -> Result<RequestFacts, Unreadable> {
     let object = RawObject::parse(body)?;
-    let model = object.text("model");
+    let model = model.map(str::to_owned).or_else(|| object.text("model"));
     let mut facts = RequestFacts {
         stream: object.is_true("stream"),
         ceiling: object.count("max_tokens"),
@@ -44,10 +73,11 @@ pub(super) fn facts(body: &[u8]) -> Result<RequestFacts, Unreadable> {
         model,
         ..RequestFacts::default()
     };
-    let mut bound = InputBound::new(body);
+    let mut bound = InputBound::default();
     bound.add(FRAMING_TOKENS + if object.has("tools") { TOOLS_PROMPT_TOKENS } else { 0 });
-    scan(body, &mut |node| part(node, &mut bound, &mut facts))?;
-    facts.input_bound = bound.tokens();
+    bound.add(if FORMATS.iter().any(|name| object.has(name)) { FORMAT_PROMPT_TOKENS } else { 0 });
+    let text = scan(body, &ENVELOPE, &mut |node| part(node, &mut bound, &mut facts))?;
+    facts.input_bound = bound.tokens(text);
     // Each of these runs models, or feeds results back, within the one request.
     let runs_more = ["mcp_servers", "context_management", "fallbacks", "container"].iter().any(|n| object.has(n));
     facts.server_tools |= runs_more;
@@ -72,7 +102,8 @@ fn thinks(object: &RawObject<'_>, model: Option<&str>) -> bool {
     const UNASKED: &[&str] = &["claude-3", "claude-opus-4", "claude-sonnet-4", "claude-haiku-4"];
     match object.get("thinking").and_then(|raw| RawObject::parse(raw.as_bytes()).ok()) {
         Some(thinking) => thinking.text("type").as_deref() != Some("disabled"),
-        None => !UNASKED.iter().any(|family| model.is_some_and(|m| m.starts_with(family))),
+        // Bedrock and gateways put a region or a vendor before the family.
+        None => !UNASKED.iter().any(|family| model.is_some_and(|m| m.contains(family))),
     }
 }
 
@@ -116,6 +147,7 @@ fn tool(node: &Node, bound: &mut InputBound, facts: &mut RequestFacts) {
     facts.server_tools = true;
     if kind.starts_with("web_search") {
         let uses = node.count("max_uses").unwrap_or(WEB_SEARCHES);
-        facts.web_searches = facts.web_searches.saturating_add(uses);
+        let searches = facts.tools.entry("web_search".into()).or_default();
+        *searches = searches.saturating_add(uses);
     }
 }

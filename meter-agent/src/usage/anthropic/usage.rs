@@ -3,9 +3,13 @@
 use serde::Deserialize;
 
 use super::request::surcharge;
-use crate::usage::{
-    Line, Quality, Reading, Usage,
-    json::{Count, or_default, text},
+use crate::{
+    money::Pico,
+    usage::{
+        Line, Quality, Reading, Tools, Usage,
+        json::{Count, items, lenient, text},
+        reported::Charged,
+    },
 };
 
 #[derive(Default, Deserialize)]
@@ -14,9 +18,12 @@ pub(super) struct MessageUsage {
     input_tokens: Count,
     cache_read_input_tokens: Count,
     cache_creation_input_tokens: Count,
+    #[serde(deserialize_with = "lenient")]
     cache_creation: Option<CacheCreation>,
     output_tokens: Count,
+    #[serde(deserialize_with = "lenient")]
     output_tokens_details: Option<OutputDetails>,
+    #[serde(deserialize_with = "lenient")]
     server_tool_use: Option<ServerTools>,
     #[serde(deserialize_with = "text")]
     service_tier: Option<String>,
@@ -24,8 +31,17 @@ pub(super) struct MessageUsage {
     inference_geo: Option<String>,
     #[serde(deserialize_with = "text")]
     speed: Option<String>,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "items")]
     iterations: Vec<Iteration>,
+    /// What the gateway says that it charges.
+    #[serde(skip)]
+    charge: Option<Pico>,
+}
+
+impl From<Charged<Self>> for MessageUsage {
+    fn from(said: Charged<Self>) -> Self {
+        Self { charge: said.charge, ..said.usage }
+    }
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -45,6 +61,7 @@ struct OutputDetails {
 #[serde(default)]
 struct ServerTools {
     web_search_requests: Count,
+    web_fetch_requests: Count,
 }
 
 /// One run of a model within the message.
@@ -58,11 +75,21 @@ struct Iteration {
     input_tokens: Count,
     cache_read_input_tokens: Count,
     cache_creation_input_tokens: Count,
+    #[serde(deserialize_with = "lenient")]
     cache_creation: Option<CacheCreation>,
     output_tokens: Count,
 }
 
 impl MessageUsage {
+    /// Whether it says anything of tokens; an empty object does not.
+    pub(super) fn is_stated(&self) -> bool {
+        self.input_tokens.0.is_some() || self.says_output() || !self.iterations.is_empty()
+    }
+
+    pub(super) fn says_output(&self) -> bool {
+        self.output_tokens.0.is_some()
+    }
+
     /// Takes what a later event says; what it does not say stays.
     pub(super) fn replace(&mut self, later: Self) {
         self.input_tokens.replace(later.input_tokens);
@@ -75,21 +102,25 @@ impl MessageUsage {
         self.service_tier = later.service_tier.or(self.service_tier.take());
         self.inference_geo = later.inference_geo.or(self.inference_geo.take());
         self.speed = later.speed.or(self.speed.take());
+        self.charge = later.charge.or(self.charge);
         if !later.iterations.is_empty() {
             self.iterations = later.iterations;
         }
     }
 
     pub(super) fn describe(self, model: Option<String>) -> Described {
+        // After a fallback the message may still name the model that refused.
+        let model = self.served_by().or(model);
         let surcharge_percent = surcharge(self.inference_geo.as_deref(), self.speed.as_deref());
         let mut lines = self.lines();
         for line in &mut lines {
             line.surcharge_percent = surcharge_percent;
         }
-        if let Some(last) = lines.last_mut() {
-            last.web_searches = self.server_tool_use.unwrap_or_default().web_search_requests.get();
-        }
-        Described { model, service_tier: self.service_tier, lines }
+        let calls = self.server_tool_use.unwrap_or_default();
+        let counted = [("web_search", calls.web_search_requests), ("web_fetch", calls.web_fetch_requests)];
+        let server_tools =
+            counted.into_iter().filter(|(_, n)| n.get() > 0).map(|(name, n)| (name.into(), n.get())).collect();
+        Described { model, service_tier: self.service_tier, server_tools, lines, charge: self.charge }
     }
 
     /// The top level is one line, unless there are runs that it does not hold.
@@ -105,6 +136,12 @@ impl MessageUsage {
             .filter(billed)
             .map(|it| Line { model: it.model.clone(), usage: it.usage(), ..Line::default() })
             .collect()
+    }
+
+    /// The model that answered in the place of another.
+    fn served_by(&self) -> Option<String> {
+        let last = self.iterations.iter().rev().find(|it| it.kind.as_deref() == Some("fallback_message"));
+        last.and_then(|it| it.model.clone())
     }
 
     fn has_fallback(&self) -> bool {
@@ -157,10 +194,17 @@ fn buckets(input: Count, read: Count, written: Count, split: Option<CacheCreatio
 pub(super) struct Described {
     pub(super) model: Option<String>,
     service_tier: Option<String>,
+    server_tools: Tools,
     lines: Vec<Line>,
+    charge: Option<Pico>,
 }
 
 impl Described {
+    /// Whether the input was said: gateways start a stream before they know it, with zeros.
+    pub(super) fn has_input(&self) -> bool {
+        self.lines.iter().any(|line| line.usage.input_tokens > 0)
+    }
+
     /// Output is at least what was said, and at most `bound`.
     pub(super) fn raise_output(&mut self, bound: u64) {
         if let Some(line) = self.lines.last_mut() {
@@ -174,6 +218,9 @@ impl Described {
         Reading {
             model: self.model,
             service_tier: self.service_tier,
+            server_tools: self.server_tools,
+            // What a cut stream said of its charge is not the whole of it.
+            reported: self.charge.filter(|_| quality == Quality::Exact),
             lines: if plain { Vec::new() } else { self.lines },
             ..Reading::of(quality, usage)
         }

@@ -1,34 +1,47 @@
 //! What a generateContent request says about its cost, and its ceiling.
 
+use super::paths;
 use crate::usage::{
     RequestFacts, Rewrite, Unreadable,
     edit::RawObject,
+    envelope::Envelope,
     media::{InputBound, Node, count_audio, scan},
 };
 
 /// Most tokens of one inline image: images are shrunk to 3,072 px and cut into at most 16 tiles of 258 tokens;
 /// the ultra high resolution of Gemini 3 is 2,240.
-const IMAGE_TOKENS: u64 = 5_000;
+pub(super) const IMAGE_TOKENS: u64 = 5_000;
 
-/// Framing of the conversation.
-const FRAMING_TOKENS: u64 = 64;
+/// Contents and their parts are counted with next to no marks around them.
+pub(super) const ENVELOPE: Envelope = Envelope {
+    steering: &[
+        "model",
+        "safetySettings",
+        "safety_settings",
+        "labels",
+        "serviceTier",
+        "service_tier",
+        "stream",
+        "store",
+        "background",
+        "response_modalities",
+    ],
+    object: 4,
+};
+
+/// Around the whole: contents are billed by next to nothing but their text.
+pub(super) const FRAMING_TOKENS: u64 = 16;
 
 /// Searches of one grounded request. Not a proof: the API states no bound; what is billed beyond it is posted
 /// all the same.
-const WEB_SEARCHES: u64 = 16;
-
-/// The verb after the last colon, which some clients percent-encode.
-pub(super) fn action(path: &str) -> &str {
-    let last = path.rsplit('/').next().unwrap_or("");
-    last.rsplit_once(':').or_else(|| last.rsplit_once("%3A")).or_else(|| last.rsplit_once("%3a")).map_or("", |(_, a)| a)
-}
+pub(super) const WEB_SEARCHES: u64 = 16;
 
 pub(super) fn facts(stream: bool, path_and_query: &str, body: &[u8]) -> Result<RequestFacts, Unreadable> {
     let object = RawObject::parse(body)?;
     let config = config_name(&object).and_then(|name| object.get(name)).unwrap_or("{}");
     let config = RawObject::parse(config.as_bytes())?;
-    let model = model(path_and_query);
-    let either = |a: &str, b: &str| config.count(a).or_else(|| config.count(b));
+    let model = paths::model(path_and_query.split('?').next().unwrap_or(""));
+    let either = |a: &str, b: &str| config.count(a).max(config.count(b));
     let mut facts = RequestFacts {
         stream,
         ceiling: either("maxOutputTokens", "max_output_tokens"),
@@ -39,22 +52,12 @@ pub(super) fn facts(stream: bool, path_and_query: &str, body: &[u8]) -> Result<R
         model,
         ..RequestFacts::default()
     };
-    let mut bound = InputBound::new(body);
+    let mut bound = InputBound::default();
     bound.add(FRAMING_TOKENS);
-    scan(body, &mut |node| part(node, &mut bound, &mut facts))?;
-    facts.input_bound = bound.tokens();
+    let text = scan(body, &ENVELOPE, &mut |node| part(node, &mut bound, &mut facts))?;
+    facts.input_bound = bound.tokens(text);
     facts.input_unbounded |= facts.server_tools || object.has("cachedContent") || object.has("cached_content");
     Ok(facts)
-}
-
-/// `.../models/NAME:verb` and `.../tunedModels/NAME:verb`.
-fn model(path_and_query: &str) -> Option<String> {
-    let path = path_and_query.split('?').next().unwrap_or("");
-    let last = path.rsplit('/').next().unwrap_or("");
-    let verb = action(path);
-    let name = last.strip_suffix(verb)?;
-    let name = name.strip_suffix(':').or_else(|| name.strip_suffix("%3A")).or_else(|| name.strip_suffix("%3a"))?;
-    (!name.is_empty()).then(|| name.to_owned())
 }
 
 fn config_name(object: &RawObject<'_>) -> Option<&'static str> {
@@ -74,7 +77,7 @@ pub(super) fn rewrite(body: &[u8], rewrite: Rewrite) -> Result<Vec<u8>, Unreadab
     Ok(object.write().into_bytes())
 }
 
-fn part(node: &Node, bound: &mut InputBound, facts: &mut RequestFacts) {
+pub(super) fn part(node: &Node, bound: &mut InputBound, facts: &mut RequestFacts) {
     match node.parent {
         "inlineData" | "inline_data" => match (node.text("data"), node.mime()) {
             (Some(blob), mime) if mime.starts_with("image/") => {
@@ -115,7 +118,7 @@ fn tool(node: &Node, facts: &mut RequestFacts) {
     ];
     if SEARCHES.iter().any(|key| node.holds(key)) {
         facts.server_tools = true;
-        facts.web_searches = WEB_SEARCHES;
+        facts.tools.insert("google_search".into(), WEB_SEARCHES);
     }
     facts.server_tools |= OTHERS.iter().any(|key| node.holds(key));
 }

@@ -1,34 +1,36 @@
 //! Chat Completions: `POST .../chat/completions`.
 //!
-//! `prompt_tokens` includes cached, cache-write and audio tokens; `completion_tokens` includes reasoning and
-//! audio. A stream carries usage only when `stream_options.include_usage` asks for it: in its last chunk, whose
-//! `choices` is empty. Groq says the same numbers in `x_groq` as well; they are counted once.
+//! A stream carries usage only when `stream_options.include_usage` asks for it: in its last chunk, whose `choices` is
+//! empty. Others put a running total into every chunk, or the same numbers into two (Groq, in `x_groq`): the last one
+//! counts, as a whole. An error in place of an answer, or at the end of a stream, comes without usage and is free.
+//!
+//! What the numbers mean is `usage`'s, what is taken where there are none is `fallback`'s.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use memchr::memmem::Finder;
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::input;
+use super::{
+    delta::Generated,
+    fallback::{Fallback, kept_text},
+    input, model_of,
+    usage::ChatUsage,
+};
 use crate::usage::{
-    AnswerHead, BodyEnd, Quality, Reader, Reading, RequestFacts, Rewrite, Unreadable, Usage,
+    AnswerHead, BodyEnd, Call, Quality, Reader, Reading, RequestFacts, Rewrite, Unreadable, Usage,
     edit::RawObject,
-    estimate::Bounds,
-    json::{Count, or_default, parse, text},
-    read::{Events, JsonReader, SseReader, is_sse},
+    json::{lenient, or_default, parse, text},
+    providers::Quirks,
+    read::{Either, Events, JsonReader, SseReader, is_sse},
+    reported::{Charged, TopLevel},
 };
 
-/// What `completion_tokens` leaves out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Totals {
-    /// Nothing: the dialect as OpenAI defines it.
-    Plain,
-    /// Hidden thinking, which only the total shows (Gemini's compatible endpoint).
-    ThinkingInTotal,
-}
-
-pub(crate) fn request(body: &[u8]) -> Result<RequestFacts, Unreadable> {
+pub(crate) fn request(call: &Call<'_>, body: &Bytes) -> Result<RequestFacts, Unreadable> {
     let object = RawObject::parse(body)?;
     let stream = object.is_true("stream");
-    let model = object.text("model");
+    let model = model_of(call, &object);
     let audio_out = object.get("modalities").is_some_and(|m| m.contains("\"audio\""));
     let mut facts = RequestFacts {
         stream,
@@ -37,20 +39,35 @@ pub(crate) fn request(body: &[u8]) -> Result<RequestFacts, Unreadable> {
         service_tier: object.text("service_tier"),
         must_ask_usage: stream && !asks_usage(&object),
         can_clamp: true,
-        hidden_output: audio_out || input::hides_output(model.as_deref()),
+        // Of a predicted output the tokens that were not taken are billed too.
+        hidden_output: audio_out || object.has("prediction") || input::hides_output(model.as_deref()),
         model,
+        text: kept_text(body),
         ..RequestFacts::default()
     };
     input::bound(body, &mut facts)?;
-    if object.has("web_search_options") || facts.model.as_deref().is_some_and(|m| m.contains("-search-")) {
-        facts.server_tools = true;
-        facts.input_unbounded = true;
-        facts.web_searches = input::WEB_SEARCHES;
-    }
+    // A gateway that is given a list of models answers by any of them.
+    let others = if object.has("models") { input::preamble("auto", false) } else { 0 };
+    facts.input_bound = facts.input_bound.saturating_add(call.quirks.preamble_tokens).saturating_add(others);
+    search(&object, &mut facts);
     Ok(facts)
 }
 
-fn asks_usage(object: &RawObject<'_>) -> bool {
+/// Searches that the provider runs: by an option, by a plugin, or because the model is made for it.
+fn search(object: &RawObject<'_>, facts: &mut RequestFacts) {
+    let model = facts.model.as_deref().unwrap_or("");
+    let by_model = model.contains("-search-") || model.ends_with(":online") || model.contains("compound");
+    let by_plugin = object.get("plugins").is_some_and(|p| p.contains("\"web\""));
+    let by_option = ["web_search_options", "search_parameters"].iter().any(|name| object.has(name));
+    // Perplexity's models always search; what they find is no part of the prompt, and the fee is one per request.
+    if (by_model || by_plugin || by_option) && !model.contains("sonar") {
+        facts.server_tools = true;
+        facts.input_unbounded = true;
+        facts.tools.insert("web_search".into(), input::WEB_SEARCHES);
+    }
+}
+
+pub(super) fn asks_usage(object: &RawObject<'_>) -> bool {
     object
         .get("stream_options")
         .and_then(|raw| RawObject::parse(raw.as_bytes()).ok())
@@ -60,43 +77,77 @@ fn asks_usage(object: &RawObject<'_>) -> bool {
 pub(crate) fn rewrite(body: &[u8], rewrite: Rewrite) -> Result<Vec<u8>, Unreadable> {
     let mut object = RawObject::parse(body)?;
     if rewrite.ask_usage {
-        let old = object.get("stream_options").filter(|raw| *raw != "null").unwrap_or("{}").to_owned();
-        let mut options = RawObject::parse(old.as_bytes())?;
-        options.set("include_usage", "true".to_owned());
-        object.set("stream_options", options.write());
+        ask_usage(&mut object)?;
     }
     if let Some(ceiling) = rewrite.ceiling {
-        // `max_tokens` is refused by reasoning models, so it is kept only where the request uses it itself.
-        if object.has("max_tokens") {
-            object.set("max_tokens", ceiling.to_string());
-        }
-        if object.has("max_completion_tokens") || !object.has("max_tokens") {
-            object.set("max_completion_tokens", ceiling.to_string());
+        let stated = ["max_tokens", "max_completion_tokens"].map(|name| (name, object.has(name)));
+        let own = ceiling_field(object.text("model").as_deref());
+        let nothing_stated = stated.iter().all(|(_, has)| !has);
+        for (name, has) in stated {
+            if has || (nothing_stated && name == own) {
+                object.set(name, ceiling.to_string());
+            }
         }
     }
     Ok(object.write().into_bytes())
 }
 
-pub(crate) fn reader(facts: &RequestFacts, head: AnswerHead<'_>, totals: Totals) -> Box<dyn Reader> {
-    let bounds = Bounds::of(facts);
-    if is_sse(head, facts.stream) {
-        Box::new(SseReader::new(Stream { bounds, totals: Some(totals), ..Stream::default() }))
-    } else {
-        Box::new(JsonReader::new(move |body: Option<&[u8]>, end| document(body, end, bounds, totals)))
+/// The field for a ceiling that the request does not state itself: OpenAI's reasoning models refuse `max_tokens`, most
+/// other makers' servers know nothing else, and one that ignored the field would pass what is held.
+fn ceiling_field(model: Option<&str>) -> &'static str {
+    #[rustfmt::skip]
+    const OTHER_MAKERS: &[&str] = &[
+        "mistral", "mixtral", "ministral", "magistral", "codestral", "devstral", "pixtral", "voxtral", "deepseek", "sonar",
+        "llama", "qwen", "qwq", "glm", "kimi", "gemma", "gemini", "claude", "command", "gpt-oss", "phi-", "granite",
+        "minimax", "jamba", "palmyra", "nova",
+    ];
+    let name = model.unwrap_or("").to_ascii_lowercase();
+    if OTHER_MAKERS.iter().any(|maker| name.contains(maker)) { "max_tokens" } else { "max_completion_tokens" }
+}
+
+/// Sets `stream_options.include_usage` and leaves its other options.
+pub(super) fn ask_usage(object: &mut RawObject<'_>) -> Result<(), Unreadable> {
+    let old = object.get("stream_options").filter(|raw| *raw != "null").unwrap_or("{}").to_owned();
+    let mut options = RawObject::parse(old.as_bytes())?;
+    options.set("include_usage", "true".to_owned());
+    object.set("stream_options", options.write());
+    Ok(())
+}
+
+pub(crate) fn reader(call: &Call<'_>, facts: &RequestFacts, head: AnswerHead<'_>) -> Box<dyn Reader> {
+    let (fallback, quirks) = (Fallback::of(call, facts), call.quirks);
+    let generated = fallback.generated();
+    let stream = Stream { fallback: fallback.clone(), quirks, generated, ..Stream::default() };
+    let document = move |body: Option<&[u8]>, end| document(body, end, &fallback, quirks);
+    let is_events = is_sse(head, facts.stream);
+    Either::of(is_events, Box::new(SseReader::new(stream)), Box::new(JsonReader::new(document)))
+}
+
+fn document(body: Option<&[u8]>, end: BodyEnd, fallback: &Fallback, quirks: Quirks) -> Reading {
+    let Some(body) = body else { return Reading::absent() };
+    let Some(chunk) = parse::<Chunk>(body) else { return fallback.of_document(None, body, end) };
+    match chunk.usage_object() {
+        Some(usage) => {
+            let reading = exact(&usage, quirks);
+            let service_tier = chunk.service_tier.or(reading.service_tier);
+            Reading { model: fallback.model(chunk.model), service_tier, ..reading }
+        }
+        None if chunk.has_failed() && chunk.choices.is_empty() => Reading::free(FAILED),
+        None => {
+            let reading = fallback.of_document(chunk.model, body, end);
+            Reading { service_tier: chunk.service_tier, ..reading }
+        }
     }
 }
 
-fn document(body: Option<&[u8]>, end: BodyEnd, bounds: Bounds, totals: Totals) -> Reading {
-    let Some(body) = body else { return Reading::absent() };
-    let bounds = bounds.of_document(end);
-    match parse::<Chunk>(body) {
-        Some(chunk) => match chunk.usage_object() {
-            Some(usage) => chunk.reading(usage, totals),
-            None if chunk.error.is_some() && chunk.choices.is_empty() => Reading::nothing(),
-            None => bounds.reading(chunk.model, body.len() as u64, end),
-        },
-        None => bounds.reading(None, body.len() as u64, end),
-    }
+/// Why an error in place of an answer costs nothing.
+const FAILED: &str = "the provider answered with an error";
+
+fn exact(usage: &Charged<ChatUsage>, quirks: Quirks) -> Reading {
+    let mut reading = Reading::of(Quality::Exact, usage.usage.usage(quirks));
+    usage.usage.complete(&mut reading);
+    reading.reported = usage.charge;
+    reading
 }
 
 /// An answer, or a chunk of one.
@@ -106,187 +157,121 @@ struct Chunk {
     model: Option<String>,
     #[serde(default, deserialize_with = "text")]
     service_tier: Option<String>,
-    #[serde(default)]
-    usage: Option<ChatUsage>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
+    usage: Option<Charged<ChatUsage>>,
+    #[serde(default, deserialize_with = "lenient")]
     x_groq: Option<XGroq>,
     #[serde(default)]
+    cost: TopLevel,
+    #[serde(default)]
     error: Option<IgnoredAny>,
+    /// `error` where it is one itself (vLLM, Mistral).
+    #[serde(default, deserialize_with = "text")]
+    object: Option<String>,
     #[serde(default, deserialize_with = "or_default")]
-    choices: Vec<IgnoredAny>,
+    choices: Vec<Choice>,
 }
 
 #[derive(Deserialize)]
 struct XGroq {
-    #[serde(default)]
-    usage: Option<ChatUsage>,
+    #[serde(default, deserialize_with = "lenient")]
+    usage: Option<Charged<ChatUsage>>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default, deserialize_with = "text")]
+    finish_reason: Option<String>,
 }
 
 impl Chunk {
-    fn usage_object(&self) -> Option<ChatUsage> {
-        self.usage.or_else(|| self.x_groq.as_ref()?.usage)
+    fn usage_object(&self) -> Option<Charged<ChatUsage>> {
+        let stated = |usage: &Option<Charged<ChatUsage>>| usage.clone().filter(|u| u.usage.is_stated());
+        let found = stated(&self.usage).or_else(|| stated(&self.x_groq.as_ref()?.usage))?;
+        Some(Charged { charge: found.charge.or(self.cost.0), ..found })
     }
 
-    fn reading(self, usage: ChatUsage, totals: Totals) -> Reading {
-        Reading {
-            model: self.model,
-            service_tier: self.service_tier,
-            ..Reading::of(Quality::Exact, usage.usage(totals))
-        }
+    fn has_failed(&self) -> bool {
+        self.error.is_some() || self.object.as_deref() == Some("error")
     }
-}
 
-/// The usage object of Chat Completions and Embeddings.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ChatUsage {
-    #[serde(alias = "input_tokens")]
-    prompt_tokens: Count,
-    #[serde(alias = "output_tokens")]
-    completion_tokens: Count,
-    total_tokens: Count,
-    #[serde(alias = "input_tokens_details", deserialize_with = "or_default")]
-    prompt_tokens_details: PromptDetails,
-    #[serde(alias = "output_tokens_details", deserialize_with = "or_default")]
-    completion_tokens_details: CompletionDetails,
-    /// DeepSeek's older spelling of cached tokens.
-    prompt_cache_hit_tokens: Count,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-#[expect(clippy::struct_field_names, reason = "the names are the API's")]
-pub(super) struct PromptDetails {
-    pub(super) cached_tokens: Count,
-    pub(super) cache_write_tokens: Count,
-    pub(super) audio_tokens: Count,
-    pub(super) image_tokens: Count,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-#[expect(clippy::struct_field_names, reason = "the names are the API's")]
-pub(super) struct CompletionDetails {
-    pub(super) reasoning_tokens: Count,
-    pub(super) audio_tokens: Count,
-    pub(super) image_tokens: Count,
-}
-
-impl ChatUsage {
-    pub(super) fn usage(&self, totals: Totals) -> Usage {
-        let input = self.prompt_tokens.get();
-        let stated = self.completion_tokens.get();
-        let thinking = match totals {
-            Totals::Plain => 0,
-            Totals::ThinkingInTotal => self.total_tokens.get().saturating_sub(input).saturating_sub(stated),
-        };
-        let mut prompt = self.prompt_tokens_details;
-        if prompt.cached_tokens.0.is_none() {
-            prompt.cached_tokens = self.prompt_cache_hit_tokens;
-        }
-        split(input, stated.saturating_add(thinking), prompt, self.completion_tokens_details)
-    }
-}
-
-/// Input and output split by the details, none of which can be more than what it is a part of.
-pub(super) fn split(input: u64, output: u64, prompt: PromptDetails, completion: CompletionDetails) -> Usage {
-    let cache_read = prompt.cached_tokens.get().min(input);
-    let cache_write_other = prompt.cache_write_tokens.get().min(input - cache_read);
-    Usage {
-        input_tokens: input,
-        input_uncached: input - cache_read - cache_write_other,
-        cache_read,
-        cache_write_other,
-        input_audio: prompt.audio_tokens.get().min(input),
-        input_image: prompt.image_tokens.get().min(input),
-        output_tokens: output,
-        reasoning_tokens: completion.reasoning_tokens.get(),
-        output_audio: completion.audio_tokens.get().min(output),
-        output_image: completion.image_tokens.get().min(output),
-        ..Usage::default()
+    /// Whether what it says of usage is the last word: the chunk is there for the usage alone, or ends the answer.
+    fn is_last(&self) -> bool {
+        self.choices.iter().all(|c| c.finish_reason.as_deref().is_some_and(|reason| !reason.is_empty()))
     }
 }
 
 #[derive(Default)]
 struct Stream {
-    bounds: Bounds,
-    totals: Option<Totals>,
+    fallback: Fallback,
+    quirks: Quirks,
+    generated: Generated,
     model: Option<String>,
     service_tier: Option<String>,
-    usage: Option<ChatUsage>,
-    /// The usage came in a chunk of its own, which is the last one.
+    usage: Option<Charged<ChatUsage>>,
     is_final: bool,
-    /// Bytes of generated text, for the estimate.
-    visible_bytes: u64,
     events: u64,
     failed: bool,
 }
 
 impl Events for Stream {
-    fn event(&mut self, _: &str, data: &[u8]) {
+    fn event(&mut self, name: &str, data: &[u8]) {
         let first = self.events == 0;
         self.events += 1;
-        let generated = delta_bytes(data);
-        self.visible_bytes = self.visible_bytes.saturating_add(generated);
-        let failed = memmem::find(data, b"\"error\"").is_some();
-        if !(first || failed || self.model.is_none() || mentions_usage(data)) {
+        let added = self.generated.chunk(data);
+        self.is_final &= !added;
+        // A chunk that adds text is not the one that says that the answer failed.
+        let failed = name == "error" || (!added && follows(&ERROR, data, |b| b != b'n'));
+        if !(first || failed || self.model.is_none() || follows(&USAGE, data, |b| b == b'{')) {
             return;
         }
         let Some(chunk) = parse::<Chunk>(data) else { return };
-        self.failed |= chunk.error.is_some();
+        self.failed |= name == "error" || chunk.has_failed();
         if let Some(usage) = chunk.usage_object() {
+            self.is_final = chunk.is_last();
             self.usage = Some(usage);
-            self.is_final = chunk.choices.is_empty();
         }
         self.model = chunk.model.filter(|m| !m.is_empty()).or(self.model.take());
         self.service_tier = chunk.service_tier.or(self.service_tier.take());
     }
 
     fn finish(&mut self, end: BodyEnd, dropped: u64) -> Reading {
-        let (model, service_tier) = (self.model.take(), self.service_tier.take());
-        let reading = match self.usage.map(|u| u.usage(self.totals.unwrap_or(Totals::Plain))) {
-            Some(usage) if end == BodyEnd::Complete || self.is_final => {
-                Reading { model, ..Reading::of(Quality::Exact, usage) }
-            }
-            // A running total, as some providers put into every chunk.
-            Some(usage) => {
-                let output_tokens = self.bounds.output_after(usage.output_tokens);
-                Reading { model, ..Reading::of(Quality::Estimated, Usage { output_tokens, ..usage }) }
-            }
-            None if dropped > 0 => Reading { model, ..Reading::absent() },
-            None if self.failed && self.visible_bytes == 0 => Reading { model, ..Reading::nothing() },
-            None => self.bounds.reading(model, self.visible_bytes, end),
+        let model = self.model.take();
+        let reading = match self.usage.take().filter(|u| !u.usage.is_zero() || self.generated.bytes == 0) {
+            Some(usage) if end == BodyEnd::Complete || self.is_final => exact(&usage, self.quirks),
+            Some(usage) => self.unfinished(&exact(&usage, self.quirks)),
+            None if dropped > 0 => Reading::absent(),
+            None if self.failed => Reading::free(FAILED),
+            None => self.fallback.of_stream(model.clone(), &self.generated, end),
         };
-        Reading { service_tier, ..reading }
+        let service_tier = self.service_tier.take().or(reading.service_tier);
+        Reading { model: self.fallback.model(model), service_tier, ..reading }
     }
 }
 
-/// Whether the chunk holds a usage object, without decoding it. Most chunks say `"usage":null` or nothing.
-fn mentions_usage(data: &[u8]) -> bool {
-    memmem::find_iter(data, b"\"usage\"").any(|at| {
-        let rest = &data[at + b"\"usage\"".len()..];
-        rest.iter().find(|b| !b.is_ascii_whitespace() && **b != b':').is_some_and(|b| *b == b'{')
-    })
+impl Stream {
+    /// A running total, as some providers put into every chunk, of an answer that was cut. The charge that stands
+    /// in it is not the last word either.
+    fn unfinished(&self, so_far: &Reading) -> Reading {
+        let output_tokens = self.fallback.bounds().output_after(so_far.usage.output_tokens);
+        Reading {
+            server_tools: so_far.server_tools.clone(),
+            reason: Some("the answer was cut after a running total"),
+            ..Reading::of(Quality::Estimated, Usage { output_tokens, ..so_far.usage })
+        }
+    }
 }
 
-/// Upper bound of the text that the chunk adds: the content's own bytes in the common shape, else everything
-/// from the first `delta` on.
-fn delta_bytes(data: &[u8]) -> u64 {
-    const CONTENT: &[u8] = b"\"delta\":{\"content\":\"";
-    let Some(delta) = memmem::find(data, b"\"delta\"") else { return 0 };
-    let rest = &data[delta..];
-    let all = rest.len() as u64;
-    let Some(content) = rest.strip_prefix(CONTENT) else { return all };
-    let mut escaped = false;
-    let Some(end) = content.iter().position(|b| {
-        let closes = *b == b'"' && !escaped;
-        escaped = *b == b'\\' && !escaped;
-        closes
-    }) else {
-        return all;
-    };
-    let only_content = content[end + 1..].starts_with(b"}") && memmem::find(&content[end..], b"\"delta\"").is_none();
-    if only_content { end as u64 } else { all }
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
+
+/// Whether the member is there with a value that starts as asked for, without decoding the chunk. Most chunks say
+/// `"usage":null` or nothing.
+fn follows(member: &Finder<'_>, data: &[u8], fits: impl Fn(u8) -> bool) -> bool {
+    member.find_iter(data).any(|at| {
+        let rest = &data[at + member.needle().len()..];
+        rest.iter().find(|b| !b.is_ascii_whitespace() && **b != b':').is_some_and(|b| fits(*b))
+    })
 }
 
 #[cfg(test)]

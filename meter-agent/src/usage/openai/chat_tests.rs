@@ -1,19 +1,26 @@
 //! Chat Completions, by hand-written answers in the documented shapes.
 
 use super::*;
+use crate::{
+    money::Pico,
+    usage::{Billing, Endpoint},
+};
 
-const SSE: AnswerHead<'_> = AnswerHead { status: 200, content_type: "text/event-stream; charset=utf-8" };
-const JSON: AnswerHead<'_> = AnswerHead { status: 200, content_type: "application/json" };
+const SSE: AnswerHead<'_> = AnswerHead::new(200, "text/event-stream; charset=utf-8");
+const JSON: AnswerHead<'_> = AnswerHead::new(200, "application/json");
+
+const CALL: Call<'_> =
+    Call::new(Endpoint { name: "chat_completions", billing: Billing::Metered }, "/v1/chat/completions");
 
 fn facts(extra: &str) -> RequestFacts {
-    request(format!(r#"{{"model":"gpt-4o","messages":[]{extra}}}"#).as_bytes()).unwrap()
+    request(&CALL, &format!(r#"{{"model":"gpt-4o","messages":[]{extra}}}"#).into()).unwrap()
 }
 
 fn read(facts: &RequestFacts, head: AnswerHead<'_>, body: &str, end: BodyEnd) -> Reading {
-    let mut whole = reader(facts, head, Totals::Plain);
+    let mut whole = reader(&CALL, facts, head);
     whole.feed(body.as_bytes());
     let whole = whole.finish(end);
-    let mut bytes = reader(facts, head, Totals::Plain);
+    let mut bytes = reader(&CALL, facts, head);
     body.as_bytes().chunks(1).for_each(|b| bytes.feed(b));
     assert_eq!(bytes.finish(end), whole, "any split reads the same");
     whole
@@ -68,33 +75,81 @@ fn without_usage_a_stream_is_estimated_from_what_was_seen() {
     let asked = facts(r#","stream":true,"max_tokens":9000"#);
     let unasked = CHUNKS.split_inclusive("\n\n").next().unwrap();
     let done = read(&asked, SSE, unasked, BodyEnd::Complete);
-    assert_eq!((done.quality, done.usage.input_tokens), (Quality::Estimated, asked.input_bound));
-    assert!((12..200).contains(&done.usage.output_tokens));
+    assert_eq!(done.quality, Quality::Estimated);
+    assert!(done.usage.input_tokens < 40, "{}", done.usage.input_tokens);
+    assert!((5..40).contains(&done.usage.output_tokens), "{}", done.usage.output_tokens);
     assert!(read(&asked, SSE, unasked, BodyEnd::Cut).usage.output_tokens > done.usage.output_tokens);
 }
 
 #[test]
 fn a_running_total_is_not_final_when_the_stream_is_cut() {
     let body = "data: {\"choices\":[{\"delta\":{}}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n";
+    for reason in ["", "null", "\"\""] {
+        let field = if reason.is_empty() { String::new() } else { format!(",\"finish_reason\":{reason}") };
+        let body = body.replace("\"delta\":{}", &format!("\"delta\":{{}}{field}"));
+        let got = read(&facts(r#","stream":true"#), SSE, &body, BodyEnd::Cut);
+        assert_eq!((got.quality, got.usage.input_tokens), (Quality::Estimated, 3));
+    }
+    let last = body.replace("\"delta\":{}", "\"delta\":{},\"finish_reason\":\"stop\"");
+    assert_eq!(read(&facts(r#","stream":true"#), SSE, &last, BodyEnd::Cut).quality, Quality::Exact);
+    let more = [&last, "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n"].concat();
+    assert_eq!(read(&facts(r#","stream":true"#), SSE, &more, BodyEnd::Cut).quality, Quality::Estimated);
     let got = read(&facts(r#","stream":true"#), SSE, body, BodyEnd::Cut);
-    assert_eq!((got.quality, got.usage.input_tokens), (Quality::Estimated, 3));
     assert!(got.usage.output_tokens > 4_000);
     assert_eq!(read(&facts(""), JSON, "{\"choices\":[{\"mess", BodyEnd::Cut).quality, Quality::Absent);
 }
 
 #[test]
-fn an_error_before_any_output_costs_nothing() {
-    let body = "data: {\"error\":{\"message\":\"overloaded\"}}\n\n";
-    let got = read(&facts(r#","stream":true"#), SSE, body, BodyEnd::Complete);
-    assert_eq!((got.quality, got.usage), (Quality::Exact, Usage::default()));
+fn an_error_in_a_stream_costs_nothing_unless_usage_is_said() {
+    const ERROR: &str = "event: error\ndata: {\"error\":{\"message\":\"overloaded\"}}\n\n";
+    let begun = CHUNKS.split_inclusive("\n\n").next().unwrap();
+    for body in [ERROR.to_owned(), [begun, ERROR].concat()] {
+        let got = read(&facts(r#","stream":true"#), SSE, &body, BodyEnd::Complete);
+        assert_eq!((got.quality, got.usage, got.reason), (Quality::Exact, Usage::default(), Some(FAILED)));
+    }
+    let got = read(&facts(r#","stream":true"#), SSE, &[CHUNKS, ERROR].concat(), BodyEnd::Complete);
+    assert_eq!(got.usage.input_tokens, 13);
+    let null = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"error\":null}\n\n";
+    assert_eq!(read(&facts(""), SSE, null, BodyEnd::Complete).quality, Quality::Estimated);
 }
 
 #[test]
-fn the_thinking_that_only_the_total_shows_is_output() {
-    let usage: ChatUsage =
-        serde_json::from_str(r#"{"prompt_tokens":35,"completion_tokens":12,"total_tokens":109}"#).unwrap();
-    let got = usage.usage(Totals::ThinkingInTotal);
-    assert_eq!(got.output_tokens, 74);
+fn the_charge_of_the_last_usage_is_reported() {
+    let body = ": OPENROUTER PROCESSING\n\ndata: {\"choices\":[{\"delta\":{}}],\"usage\":{\"prompt_tokens\":3,\"cost\":1}}\n\n\
+        data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"cost\":6.3e-06,\
+        \"server_tool_use_details\":{\"web_search_requests\":2}}}\n\n";
+    let got = read(&facts(r#","stream":true"#), SSE, body, BodyEnd::Complete);
+    assert_eq!(got.reported, Some(Pico::new(6_300_000)));
+    assert_eq!(got.server_tools.get("web_search"), Some(&2));
+    let whole = "\n\n\n{\"usage\":{\"prompt_tokens\":3,\"cost\":{\"total_cost\":0.00501}}}";
+    assert_eq!(read(&facts(""), JSON, whole, BodyEnd::Complete).reported, Some(Pico::new(5_010_000_000)));
+    let cut = body.split_inclusive("\n\n").take(2).collect::<String>();
+    assert_eq!(read(&facts(r#","stream":true"#), SSE, &cut, BodyEnd::Cut).reported, None);
+}
+
+#[test]
+fn a_usage_that_says_nothing_is_no_usage() {
+    for usage in ["{}", r#"{"prompt_tokens":null}"#, r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#] {
+        let body = format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"content\":\"a b\"}}}}]}}\n\ndata: {{\"choices\":[],\"usage\":{usage}}}\n\n"
+        );
+        assert_eq!(
+            read(&facts(r#","stream":true"#), SSE, &body, BodyEnd::Complete).quality,
+            Quality::Estimated,
+            "{usage}"
+        );
+    }
+}
+
+#[test]
+fn searches_are_bounded_by_what_asks_for_them() {
+    for extra in
+        [r#","web_search_options":{}"#, r#","plugins":[{"id":"web"}]"#, r#","search_parameters":{"mode":"on"}"#]
+    {
+        let facts = facts(extra);
+        assert!(facts.input_unbounded && facts.tools.contains_key("web_search"), "{extra}");
+    }
+    assert!(facts("").tools.is_empty());
 }
 
 #[test]
@@ -112,9 +167,23 @@ fn a_rewrite_merges_and_keeps_the_ceilings_own_name() {
 }
 
 #[test]
+fn a_ceiling_goes_into_the_field_that_the_models_servers_know() {
+    let done = |model: &str| {
+        let body = format!(r#"{{"model":"{model}"}}"#);
+        let rewrite_to = Rewrite { ask_usage: false, ceiling: Some(7) };
+        String::from_utf8(rewrite(body.as_bytes(), rewrite_to).unwrap()).unwrap()
+    };
+    assert!(done("gpt-5").contains("\"max_completion_tokens\":7"));
+    assert!(done("my-deployment").contains("\"max_completion_tokens\":7"));
+    for model in ["mistral-large-latest", "deepseek-chat", "openai/gpt-oss-120b"] {
+        assert!(done(model).ends_with("\"max_tokens\":7}"), "{model}");
+    }
+}
+
+#[test]
 fn choices_and_ceilings_are_read_in_both_spellings() {
     assert_eq!(facts(r#","max_tokens":5,"n":3"#).ceiling, Some(5));
     assert_eq!(facts(r#","max_completion_tokens":6"#).ceiling, Some(6));
     assert_eq!(facts(r#","n":3"#).choices, 3);
-    assert!(request(b"[]").is_err());
+    assert!(request(&CALL, &Bytes::from_static(b"[]")).is_err());
 }

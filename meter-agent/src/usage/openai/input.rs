@@ -4,11 +4,57 @@
 
 use crate::usage::{
     RequestFacts, Unreadable,
+    edit::RawObject,
+    envelope::Envelope,
     media::{InputBound, Node, Text, count_audio, scan},
+    tokens::Tokenizer,
 };
 
-/// Tokens that the provider adds around the request's own: chat framing and a reasoning preamble.
-const FRAMING_TOKENS: u64 = 128;
+/// Members that only steer: nothing of them becomes input. What is not named here counts.
+const STEERING: &[&str] = &[
+    "model",
+    "stream",
+    "stream_options",
+    "temperature",
+    "top_p",
+    "top_k",
+    "n",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "seed",
+    "stop",
+    "store",
+    "user",
+    "metadata",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "presence_penalty",
+    "frequency_penalty",
+    "parallel_tool_calls",
+    "service_tier",
+    "reasoning_effort",
+    "prompt_cache_key",
+    "safety_identifier",
+    "venice_parameters",
+    "reasoning",
+    "include",
+    "truncation",
+    "verbosity",
+    "background",
+    "prompt_cache_retention",
+    "max_tool_calls",
+    "best_of",
+    "echo",
+    "encoding_format",
+    "dimensions",
+];
+
+pub(super) const ENVELOPE: Envelope = Envelope { steering: STEERING, object: 6 };
+
+/// Members whose presence makes providers add instructions of their own.
+const INSTRUCTED: [&str; 3] = ["tools", "functions", "response_format"];
 
 /// Prompt of a tool that the provider defines and the agent runs (shell, patch, computer).
 const BUILT_IN_TOOL_TOKENS: u64 = 2_048;
@@ -19,12 +65,52 @@ pub(crate) const WEB_SEARCHES: u64 = 16;
 
 /// Fills `input_bound` and what goes with it.
 pub(crate) fn bound(body: &[u8], facts: &mut RequestFacts) -> Result<(), Unreadable> {
-    let mut bound = InputBound::new(body);
-    bound.add(FRAMING_TOKENS);
-    let image_tokens = image_tokens(facts.model.as_deref().unwrap_or(""));
-    scan(body, &mut |node| part(node, image_tokens, &mut bound, facts))?;
-    facts.input_bound = bound.tokens();
+    let object = RawObject::parse(body)?;
+    let model = facts.model.as_deref().unwrap_or("");
+    let instructed = INSTRUCTED.iter().any(|name| object.has(name));
+    let mut bound = InputBound::default();
+    bound.add(preamble(model, instructed));
+    let image_tokens = image_tokens(model);
+    let text = scan(body, &ENVELOPE, &mut |node| part(node, image_tokens, &mut bound, facts))?;
+    facts.input_bound = bound.tokens(text);
     Ok(())
+}
+
+/// Upper bound of what a request that holds nothing but text becomes, without what is put around it.
+pub(super) fn text(body: &[u8]) -> Result<u64, Unreadable> {
+    scan(body, &ENVELOPE, &mut |_| {})
+}
+
+/// Families whose templates put little before the messages: a date, a line or nothing.
+const BARE: &[&str] =
+    &["llama", "qwen", "glm", "gemini", "gemma", "claude", "sonar", "kimi", "mixtral", "mistral-large"];
+
+/// Tokens that come before the request's own and are billed with it: a template's default system prompt, the
+/// provider's, and its instructions for tools and structured answers (`instructed`).
+///
+/// Published by Anthropic ("Tool use", its system prompt per model); of the others the largest that was seen, doubled.
+pub(super) fn preamble(model: &str, instructed: bool) -> u64 {
+    let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
+    let has = |part: &str| name.contains(part);
+    if Tokenizer::of(&name).is_some() && !has("gpt-oss") {
+        return 32;
+    }
+    let own = if has("grok") || name == "auto" {
+        1_024
+    } else if has("mistral-small") || has("devstral") || has("magistral") {
+        1_536
+    } else if BARE.iter().any(|family| has(family)) {
+        48
+    } else {
+        128
+    };
+    match instructed {
+        true if has("claude") => own + 1_024,
+        // Tools are a list behind a mark of their own.
+        true if has("mistral") || has("pixtral") || has("codestral") => own + 192,
+        true => own + 512,
+        false => own,
+    }
 }
 
 fn part(node: &Node, image_tokens: u64, bound: &mut InputBound, facts: &mut RequestFacts) {
@@ -69,8 +155,8 @@ fn tool(node: &Node, bound: &mut InputBound, facts: &mut RequestFacts) {
         kind => {
             facts.server_tools = true;
             facts.input_unbounded = true;
-            if kind.starts_with("web_search") {
-                facts.web_searches = WEB_SEARCHES;
+            if kind.contains("web_search") {
+                facts.tools.insert("web_search".into(), WEB_SEARCHES);
             }
         }
     }
@@ -95,9 +181,29 @@ fn image_tokens(model: &str) -> u64 {
 /// Whether the model can generate output that its text does not show. Only families that never reason are
 /// known not to.
 pub(crate) fn hides_output(model: Option<&str>) -> bool {
-    const OPEN: &[&str] = &["gpt-3.5", "gpt-4", "chatgpt-4o", "gpt-5-chat"];
+    const OPEN: &[&str] = &[
+        "gpt-3.5",
+        "gpt-35",
+        "gpt-4",
+        "chatgpt-4o",
+        "gpt-5-chat",
+        "davinci-002",
+        "babbage-002",
+        "llama-2",
+        "llama-3",
+        "llama3",
+        "meta-llama-3",
+        "mixtral-",
+        "open-mistral-",
+        "mistral-tiny",
+        "mistral-nemo",
+        "gemma-2",
+        "phi-3",
+        "opt-",
+    ];
     let name = model.unwrap_or("");
-    let name = name.strip_prefix("ft:").unwrap_or(name);
+    let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
+    let name = name.strip_prefix("ft:").unwrap_or(&name);
     !OPEN.iter().any(|open| name.starts_with(open))
 }
 
@@ -124,6 +230,36 @@ mod tests {
         assert!(facts("gpt-4o", &linked).input_bound > 1_445);
         let responses = format!(r#"{{"input":[{{"type":"input_image","image_url":"data:image/png;base64,{blob}"}}]}}"#);
         assert!(facts("gpt-4o", &responses).input_bound < 2_000);
+    }
+
+    #[test]
+    fn only_what_becomes_input_is_bounded() {
+        let messages = r#"{"messages":[{"role":"user","content":"Hello!"}]"#;
+        let plain = facts("gpt-4o", &format!("{messages}}}")).input_bound;
+        let steered = format!(r#"{messages},"metadata":{{"x":"{}"}},"temperature":0.123456}}"#, "y".repeat(500));
+        assert!(facts("gpt-4o", &steered).input_bound < plain + 40);
+        let unknown = format!(r#"{messages},"something_new":"{}"}}"#, "y".repeat(500));
+        assert!(facts("gpt-4o", &unknown).input_bound > plain + 500);
+    }
+
+    #[test]
+    fn what_providers_put_before_the_request_is_bounded() {
+        let (plain, tools) = (r#"{"messages":[]}"#, r#"{"messages":[],"tools":[]}"#);
+        assert!(facts("gpt-4o", plain).input_bound < 64);
+        assert!(facts("x-ai/grok-4", plain).input_bound > 700);
+        assert!(facts("anthropic/claude-sonnet-4-6", tools).input_bound > 1_000);
+        assert!(facts("some-model", tools).input_bound > facts("some-model", plain).input_bound + 500);
+    }
+
+    #[test]
+    fn only_families_that_never_reason_hide_nothing() {
+        for model in ["gpt-4o-mini", "meta-llama/Llama-3.3-70B-Instruct-Turbo", "ft:gpt-3.5-turbo:a::b"] {
+            assert!(!hides_output(Some(model)), "{model}");
+        }
+        for model in ["gpt-5", "o3", "deepseek-r1-distill-llama-70b", "openai.gpt-oss-20b-1:0", "my-deployment"] {
+            assert!(hides_output(Some(model)), "{model}");
+        }
+        assert!(hides_output(None));
     }
 
     #[test]

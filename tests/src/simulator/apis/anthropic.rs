@@ -23,6 +23,7 @@ impl Api for Messages {
             last_text: last_user_text(&body["messages"]),
             characters: body["messages"].to_string().len() + system,
             stream: body["stream"] == true,
+            background: false,
             include_usage: true,
             ceiling: Some(ceiling),
         })

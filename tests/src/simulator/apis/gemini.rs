@@ -30,6 +30,7 @@ impl Api for GenerateContent {
             last_text: last.map(|content| content_text(&content["parts"])).unwrap_or_default(),
             characters: body["contents"].to_string().len(),
             stream,
+            background: false,
             include_usage: true,
             ceiling: body["generationConfig"]["maxOutputTokens"].as_u64(),
         })

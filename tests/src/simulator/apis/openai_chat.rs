@@ -22,6 +22,7 @@ impl Api for Chat {
             last_text: last_user_text(&body["messages"]),
             characters: body["messages"].to_string().len(),
             stream: body["stream"] == true,
+            background: false,
             include_usage: body["stream_options"]["include_usage"] == true,
             ceiling: body["max_completion_tokens"].as_u64().or_else(|| body["max_tokens"].as_u64()),
         })

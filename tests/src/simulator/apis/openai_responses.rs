@@ -24,6 +24,7 @@ impl Api for Responses {
             last_text,
             characters: body["input"].to_string().len() + instructions,
             stream: body["stream"] == true,
+            background: body["background"] == true,
             include_usage: true,
             ceiling: body["max_output_tokens"].as_u64(),
         })

@@ -1,0 +1,7 @@
+//! The entry point `head`: see `tests/fuzz/entry.rs`.
+#![no_main]
+
+#[path = "../../tests/fuzz/entry.rs"]
+mod entry;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entry::run("head", data));
