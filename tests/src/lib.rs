@@ -9,4 +9,5 @@
 
 pub mod bench;
 pub mod harness;
+pub mod recorded;
 pub mod simulator;

@@ -7,6 +7,7 @@ pub mod kernel;
 pub mod plain;
 pub mod process;
 pub mod proxies;
+pub mod reader;
 pub mod stream;
 pub mod table;
 pub mod wrk;

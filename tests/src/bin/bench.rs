@@ -1,5 +1,5 @@
 //! `bench SECONDS ROUNDS CONNECTIONS`: prints the tables of `cargo xtask bench`. `bench probe` is the streams'
-//! client, `bench plain` the proxy that does not meter.
+//! client, `bench plain` the proxy that does not meter, `bench reader` the usage reader's figures alone.
 //!
 //! In each round every contender has its turn, alone on the machine: the meter's kernel programs are attached in its
 //! own turns only. What is printed are medians over the rounds, so that a busy moment of the host spoils no number.
@@ -13,6 +13,7 @@ use meter_tests::{
         plain,
         process::{LOAD_CORE, PROXY_CORE, cpu_ns, on_core, peak_rss_kib},
         proxies::{self, Upstream},
+        reader,
         stream::{self, Delays},
         table::{self, Row, Sample},
         wrk::{self, Load, Scripts},
@@ -20,6 +21,9 @@ use meter_tests::{
     harness::{Lab, LabOptions},
     simulator::{Config, PROVIDERS},
 };
+
+#[global_allocator]
+static ALLOCATOR: reader::Counting = reader::Counting;
 
 const HOST: &str = PROVIDERS[0];
 const URL_PATH: &str = "v1/chat/completions";
@@ -40,6 +44,10 @@ fn main() -> anyhow::Result<()> {
     match arguments.first().map(String::as_str) {
         Some("probe") => return stream::probe(),
         Some("plain") => return plain::run(&arguments[1..]),
+        Some("reader") => {
+            reader::run();
+            return Ok(());
+        }
         _ => {}
     }
     let number = |index: usize, default: u32| arguments.get(index).map_or(Ok(default), |text| text.parse());
@@ -51,7 +59,9 @@ fn main() -> anyhow::Result<()> {
         bench.compare(rounds, folder.path())?;
         bench.kernel_costs()?;
     }
-    streams()
+    streams()?;
+    reader::run();
+    Ok(())
 }
 
 fn lab(instant: bool) -> Lab {

@@ -10,12 +10,14 @@ pub mod body;
 pub mod certs;
 pub mod directive;
 pub mod dns;
+pub mod extreme;
 pub mod grpc;
 pub mod instant;
 pub mod log;
 pub mod paid;
 pub mod plain;
 pub mod realtime;
+pub mod recorded;
 pub mod serve;
 pub mod turn;
 

@@ -30,9 +30,9 @@ use super::{
     background,
     body::{self, Answer},
     directive::{Directive, Encoding},
-    grpc,
+    extreme, grpc,
     log::{End, Exchange, Log, now_ms},
-    paid, plain, realtime,
+    paid, plain, realtime, recorded,
     turn::{Asked, Turn},
 };
 
@@ -117,6 +117,12 @@ async fn exchange(request: Request<Incoming>, peer: SocketAddr, tls: bool, log: 
         request_id: format!("req_sim{id:08}"),
         end: End::ClientGone,
     };
+    if let Some(case) = parts.headers.get(recorded::CASE_HEADER).and_then(|v| v.to_str().ok()) {
+        return recorded::answer(&crate::recorded::folder(), case, record, log);
+    }
+    if let Some(name) = parts.headers.get(extreme::EXTREME_HEADER).and_then(|v| v.to_str().ok()) {
+        return extreme::answer(name, record, log).await;
+    }
     if realtime::is_asked(&parts) {
         return realtime::upgrade(&mut parts, record, log);
     }
