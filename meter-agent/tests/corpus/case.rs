@@ -219,16 +219,21 @@ pub(crate) fn exhaustive() -> bool {
     std::env::var_os("METER_EXHAUSTIVE").is_some_and(|set| set == "1")
 }
 
-fn load() -> Vec<Case> {
+/// The cases' files, in the order of their ids.
+pub(crate) fn files() -> Vec<PathBuf> {
     let folder = folder();
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder.join("cases"))
         .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
         .map(|entry| entry.unwrap().path())
         .collect();
     files.sort();
+    files
+}
+
+fn load() -> Vec<Case> {
     let only = filter();
     let wanted = |case: &Case| only.as_ref().is_none_or(|parts| parts.split(',').any(|part| case.id.contains(part)));
-    files
+    files()
         .iter()
         .map(|file| {
             let text = std::fs::read(file).unwrap();

@@ -10,6 +10,7 @@ mod base64;
 mod bounds;
 mod case;
 mod check;
+mod costs;
 mod exceptions;
 mod har;
 mod perturbed;

@@ -1,13 +1,8 @@
 //! Charges for the recorded usage against an independent sum in exact decimals, and against what providers charged.
 //!
 //! The rates are read from the price data's own file, as text and into integers, by nothing that the meter uses.
-//! The cases are found as `corpus.rs` finds them.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, path::Path, process::Command};
 
 use meter_agent::{
     clock::Timestamp,
@@ -21,6 +16,8 @@ use meter_agent::{
 };
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
+
+use crate::{case::files, check::usage_of};
 
 #[derive(Deserialize)]
 struct Case {
@@ -406,40 +403,7 @@ fn price_data() -> Vec<ProviderPrices> {
     serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap()
 }
 
-fn usage_of(value: &Value) -> Usage {
-    let n = |key: &str| value[key].as_u64().unwrap_or(0);
-    Usage {
-        input_tokens: n("input_tokens"),
-        input_uncached: n("input_uncached"),
-        cache_read: n("cache_read"),
-        cache_write_5m: n("cache_write_5m"),
-        cache_write_1h: n("cache_write_1h"),
-        cache_write_other: n("cache_write_other"),
-        input_audio: n("input_audio"),
-        input_image: n("input_image"),
-        output_tokens: n("output_tokens"),
-        reasoning_tokens: n("reasoning_tokens"),
-        output_audio: n("output_audio"),
-        output_image: n("output_image"),
-    }
-}
-
+/// Every case, whatever part of them the other tests are to look at.
 fn cases() -> Vec<Case> {
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(folder().join("cases")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    files.iter().map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()).collect()
-}
-
-fn folder() -> PathBuf {
-    if let Some(set) = std::env::var_os("METER_CORPUS") {
-        return PathBuf::from(set);
-    }
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
-    assert!(
-        beside.join("cases").is_dir(),
-        "the recorded traffic is neither in {} nor named by METER_CORPUS; set it to the folder that holds `cases`",
-        beside.display()
-    );
-    beside
+    files().iter().map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()).collect()
 }
