@@ -19,6 +19,9 @@ use crate::{
     usage::{Billing, BodyEnd, Line, Quality, Quantity, Reading, Usage, x402},
 };
 
+/// Headers in which providers put their own id of a request, the likeliest first.
+pub const REQUEST_IDS: [&str; 3] = ["x-request-id", "request-id", "x-goog-request-id"];
+
 /// What is known of an exchange from its request's head.
 #[derive(Clone, Debug)]
 pub struct Opening {

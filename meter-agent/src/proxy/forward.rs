@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cashier::{CashierError, Durability, Hold, Refused},
     clock,
-    exchange::{End, Opening},
+    exchange::{End, Opening, REQUEST_IDS},
     usage::{
         self, AnswerHead, Billing, Call, Dialect, Endpoint, Reading,
         plan::{is_on_plan, was_billed},
@@ -30,8 +30,6 @@ use crate::{
 
 /// As much of an error body is looked at to see whether the provider dislikes being asked for usage: it says so early.
 const ERROR_BODY_LOOK: usize = 256 * 1024;
-/// Where providers put their own id of a request.
-const REQUEST_IDS: [&str; 3] = ["x-request-id", "request-id", "x-goog-request-id"];
 
 /// Answers one request: with the provider's answer, or with what was wrong.
 pub(crate) async fn exchange(session: &Session, request: Request<Incoming>, busy: Busy) -> Response<AnswerBody> {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     exchange::{
-        End, Exchange, Opening, Outcome, Row, body_end,
+        End, Exchange, Opening, Outcome, REQUEST_IDS, Row, body_end,
         results::{Results, Verdict},
     },
     ids::{AccountPath, ExchangeId, Process},
@@ -28,8 +28,6 @@ use crate::{
 
 /// The account that replayed rows are on.
 const AGENT: &str = "replay";
-/// Where providers put their own id of a request.
-const REQUEST_IDS: [&str; 3] = ["x-request-id", "request-id", "x-goog-request-id"];
 
 /// Of a call, on a host that nobody listed, that may or may not cost.
 pub(super) const NOT_METERED: &str =
