@@ -10,6 +10,7 @@ pub mod directory;
 pub mod enforcer;
 pub mod locals;
 pub mod lock;
+pub mod reload;
 pub mod ticker;
 
 use std::{
@@ -23,6 +24,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
+    sync::watch,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +36,7 @@ use crate::{
         price_files::{self, PriceFileError},
         refusals::{FLUSH_MS, Refusals},
         registry::{OpenError, Registry},
+        reload::{Parts, Reloader},
         server::{self, ControlError},
         service::Service,
     },
@@ -61,8 +64,12 @@ const HEARTBEAT_MS: u64 = 500;
 const REAP_MS: u64 = 500;
 /// A connection that was not accepted for this long never will be: its record goes, so that such cannot fill the map.
 const FLOW_AGE: Duration = Duration::from_mins(1);
+/// How soon after its time a window begins of which nobody takes notice by a request.
+const WINDOWS_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked for background work whose result nobody has seen in a day.
 const RESULTS_EVERY: Duration = Duration::from_mins(10);
+/// How often old rows are summed up.
+const ROLL_UP_EVERY: Duration = Duration::from_hours(24);
 /// A daemon that was started for a task waits this long for it before it ends again.
 const FIRST_TASK_WAIT: Duration = Duration::from_secs(10);
 /// Agents read their bundles below it.
@@ -146,7 +153,7 @@ pub fn bind(options: Options) -> Result<Bound, DaemonError> {
 fn open(options: Options) -> Result<Bound, DaemonError> {
     let config = &options.config;
     let lock = Lock::take(&config.lock_file())?;
-    let hosts = Arc::new(HostTable::new(&config.hosts)?);
+    let (hosts, hosts_in_force) = watch::channel(Arc::new(HostTable::new(&config.hosts)?));
     let upstream_ca = upstream_roots(config.upstream_ca_file.as_deref())?;
     directory::make(&config.data_dir, 0o700)?;
     let prices = Arc::new(Prices::new(config.prices.clone(), price_files::load(&config.prices_dir())?));
@@ -167,20 +174,30 @@ fn open(options: Options) -> Result<Bound, DaemonError> {
     // The agents' connects are believed only while this beats; the listeners come after the first beat.
     kernel.kernel.heartbeat();
     let cashier = open_cashier(config, &kernel.kernel)?;
-    let authority = Arc::new(Authority::open(&config.data_dir, &hosts)?);
+    let authority = Arc::new(Authority::open(&config.data_dir, &hosts.borrow())?);
     let locals = {
         let _entered = control_runtime.enter();
-        Locals::open(Arc::clone(&kernel.kernel), config.hosts.clone())?
+        Locals::open(Arc::clone(&kernel.kernel), hosts_in_force.clone())?
     };
     let registry = Arc::new(Registry::new(Arc::clone(&kernel.kernel), Arc::clone(&cashier), tree, config.trust_dir()));
-    registry.adopt(clock::now())?;
+    registry.adopt()?;
     let events = kernel.kernel.events()?;
+    let parts = Parts {
+        cashier: Arc::clone(&cashier),
+        registry: Arc::clone(&registry),
+        prices: Arc::clone(&prices),
+        authority: Arc::clone(&authority),
+        hosts,
+        tell_locals: locals.teller(),
+    };
+    let reloader = Arc::new(Reloader::new(parts, config.clone()));
     let service = Arc::new(Service {
         kernel: Arc::clone(&kernel.kernel),
         cashier: Arc::clone(&cashier),
         registry: Arc::clone(&registry),
         refusals: Arc::new(Refusals::default()),
-        authority_pems: authority.ca_pems(),
+        authority: Arc::clone(&authority),
+        reloader,
         data_dir: config.data_dir.clone(),
         prices: Arc::clone(&prices),
         prices_dir: config.prices_dir(),
@@ -191,7 +208,7 @@ fn open(options: Options) -> Result<Bound, DaemonError> {
             kernel: Arc::clone(&kernel.kernel),
             cashier: Arc::clone(&cashier),
             prices,
-            hosts,
+            hosts: hosts_in_force,
             authority,
             upstream_ca,
             ports: config.listen_ports,
@@ -231,8 +248,14 @@ impl Bound {
         let service = Arc::clone(&self.service);
         let refusals = Ticker::start("refusals", Duration::from_millis(FLUSH_MS), move || service.write_refusals())?;
         let reaper = self.start_reaper(shutdown.clone())?;
+        let calendar = Arc::clone(&self.cashier);
+        let windows = Ticker::start("windows", WINDOWS_EVERY, move || calendar.tick(clock::now()))?;
         let results = Arc::clone(&self.cashier);
         let results = Ticker::start("results", RESULTS_EVERY, move || results.lapse_results(clock::now()))?;
+        let (rolled, config) = (Arc::clone(&self.cashier), Arc::clone(&self.service.reloader));
+        let roll = move || rolled.roll_up(config.in_force().ledger_keep, clock::now());
+        let roll_up = Ticker::start("roll-up", ROLL_UP_EVERY, roll)?;
+        let config = reload::watch(Arc::clone(&self.service.reloader))?;
         let swept = Arc::clone(&kernel);
         let sweeper = Ticker::start("flow-sweeper", FLOW_AGE, move || sweep_flows(&swept))?;
 
@@ -247,6 +270,7 @@ impl Bound {
         tasks::spawn("enforcer", enforcer.run());
         tasks::spawn("addresses", self.locals.run(self.proxy.announcer()));
         tasks::spawn("signals", on_signals(Arc::clone(&self.registry), shutdown.clone())?);
+        tasks::spawn("hangups", reload::on_hangup(Arc::clone(&self.service.reloader))?);
         let control = tasks::spawn("control", self.control.serve(self.service, control_stop.clone()));
         drop(entered);
 
@@ -260,7 +284,7 @@ impl Bound {
         // An error is a panic in there, which has been logged; the ledger must be closed all the same.
         let _ = handle.block_on(control);
         let _ = fs::remove_file(self.options.config.socket());
-        drop((reaper, refusals, results, sweeper));
+        drop((config, reaper, refusals, results, roll_up, sweeper, windows));
         handle.block_on(self.cashier.close());
         drop(heartbeat);
         drop(self.kernel);
@@ -350,5 +374,5 @@ fn raise_open_files() {
 
 fn open_cashier(config: &Config, kernel: &Kernel) -> Result<Arc<Cashier>, CashierError> {
     let survived = kernel.survived();
-    Cashier::open(&config.data_dir, kernel.book(), &config.plan(), config.durability, survived, clock::now())
+    Cashier::open(&config.data_dir, kernel.book(), config.plan(), config.durability, survived, clock::now())
 }

@@ -19,6 +19,9 @@ use crate::{
     usage::{Billing, BodyEnd, Line, Quality, Quantity, Reading, Usage, x402},
 };
 
+/// In the row of an exchange that was charged more than was held for it.
+const OVERRUN: &str = "overrun: the provider charged more than was held for the request";
+
 /// Headers in which providers put their own id of a request, the likeliest first.
 pub const REQUEST_IDS: [&str; 3] = ["x-request-id", "request-id", "x-goog-request-id"];
 
@@ -67,6 +70,9 @@ pub enum End {
     Complete,
     /// The provider ended it, or the connection to it broke.
     ProviderCut(String),
+    /// The meter ended it: its money, or people who shut its account. `status` is that of a refusal in the answer's
+    /// place, where its head had not been passed on.
+    Cut { status: Option<u16>, why: String },
     /// The agent left.
     AgentGone,
     /// The provider was not reached, or not verified.
@@ -82,12 +88,16 @@ pub enum End {
 /// One exchange under way. Consumed by [`Exchange::end`].
 #[derive(Debug)]
 pub struct Exchange {
-    id: ExchangeId,
+    /// Its hold's. One without a hold gets an id with its row: to make one takes a call of the kernel.
+    id: Option<ExchangeId>,
     opening: Opening,
     stage: Stage,
+    /// It has a hold, and be it of nothing.
+    admitted: bool,
     held: Pico,
     clamped: Option<u64>,
     requested_model: Option<String>,
+    degraded_from: Option<String>,
     stream: bool,
     request_id: Option<String>,
     /// A subscription pays for it.
@@ -99,12 +109,14 @@ pub struct Exchange {
 impl Exchange {
     pub fn new(opening: Opening) -> Self {
         Self {
-            id: ExchangeId::new(),
+            id: None,
             opening,
             stage: Stage::Received,
+            admitted: false,
             held: Pico::ZERO,
             clamped: None,
             requested_model: None,
+            degraded_from: None,
             stream: false,
             request_id: None,
             on_plan: false,
@@ -149,6 +161,16 @@ impl Exchange {
         self.stream = stream;
     }
 
+    /// A cheaper model takes the place of the one that was asked for.
+    pub fn degraded(&mut self, to: String) {
+        self.degraded_from = self.requested_model.replace(shortened(to));
+    }
+
+    /// It is refused as it was asked for after all.
+    pub fn degraded_in_vain(&mut self) {
+        self.requested_model = self.degraded_from.take().or_else(|| self.requested_model.take());
+    }
+
     /// A subscription pays for it, or does not.
     pub fn plan(&mut self, on_plan: bool) {
         self.on_plan = on_plan;
@@ -168,9 +190,23 @@ impl Exchange {
 
     /// The worst case is set aside; the exchange takes the hold's id.
     pub fn admitted(&mut self, hold: ExchangeId, held: Pico, clamped: Option<u64>) {
-        self.id = hold;
+        self.id = Some(hold);
+        self.admitted = true;
         self.held = held;
         self.clamped = clamped;
+    }
+
+    /// More is set aside, since it costs more than its worst case.
+    pub fn grown(&mut self, held: Pico) {
+        self.held = held;
+    }
+
+    /// What counts against limits if it ends with this reading, past what is held too.
+    pub fn cost_of(&self, reading: &Reading, prices: &Prices) -> Pico {
+        if self.paid.is_some() || (self.on_plan && !prices.counts_plans()) {
+            return Pico::ZERO;
+        }
+        prices.charge(self.opening.seller(), self.requested_model.as_deref(), reading, self.opening.at).cost
     }
 
     /// The first byte of the request is about to leave.
@@ -199,9 +235,10 @@ impl Exchange {
         };
         let duration_ms = self.elapsed_ms(monotonic_ns);
         let why_nothing = self.why_nothing(&reading);
+        let overrun = self.is_overrun(charge.cost).then(|| OVERRUN.to_owned());
         let lines = row_lines(reading.lines, reading.model.as_deref(), &charge.lines);
         Row {
-            id: self.id,
+            id: self.id.unwrap_or_else(ExchangeId::new),
             time: self.opening.at,
             account: self.opening.account,
             process: self.opening.process,
@@ -224,12 +261,18 @@ impl Exchange {
             ttfb_ms,
             duration_ms,
             request_id: self.request_id,
-            reason: reasons([reason, reading.reason.map(str::to_owned), charge.reason.map(Cow::into_owned)])
+            reason: reasons([reason, reading.reason.map(str::to_owned), charge.reason.map(Cow::into_owned), overrun])
                 .or(why_nothing.map(str::to_owned)),
             count: 1,
             category: self.opening.category.to_owned(),
             notional_usd,
-            detail: Detail { lines, server_tools: reading.server_tools, units: reading.units },
+            detail: Detail {
+                lines,
+                server_tools: reading.server_tools,
+                units: reading.units,
+                degraded_from: self.degraded_from,
+                ..Detail::default()
+            },
             corrects: None,
         }
     }
@@ -258,6 +301,11 @@ impl Exchange {
         }
     }
 
+    /// Whether more is charged than was set aside for it. Nothing was for the result of an earlier order.
+    fn is_overrun(&self, cost: Pico) -> bool {
+        self.admitted && cost > self.held
+    }
+
     fn outcome(&self, end: &End) -> (Outcome, Option<u16>, Option<String>) {
         let answered = match self.stage {
             Stage::Answered { status, .. } => Some(status),
@@ -267,6 +315,11 @@ impl Exchange {
             End::Complete if answered.is_some_and(|s| s >= 400) => (Outcome::UpstreamError, answered, None),
             End::Complete => (Outcome::Complete, answered, None),
             End::ProviderCut(why) => (Outcome::Cut, answered, Some(why.clone())),
+            // Nothing had left: that is a refusal.
+            End::Cut { status, why } if self.stage == Stage::Received => {
+                (Outcome::RefusedBudget, *status, Some(why.clone()))
+            }
+            End::Cut { status, why } => (Outcome::Cut, status.or(answered), Some(why.clone())),
             End::AgentGone => (Outcome::ClientGone, answered, None),
             End::Unreachable { status, why } => (Outcome::UpstreamUnreachable, Some(*status), Some(why.clone())),
             End::LedgerFault { status, why } => (Outcome::Cut, Some(*status), Some(why.clone())),
@@ -315,7 +368,7 @@ impl Exchange {
 }
 
 /// All that there is to say, in one text.
-fn reasons(all: [Option<String>; 3]) -> Option<String> {
+fn reasons(all: [Option<String>; 4]) -> Option<String> {
     let said: Vec<String> = all.into_iter().flatten().collect();
     (!said.is_empty()).then(|| said.join("; "))
 }
@@ -348,6 +401,7 @@ pub fn body_end(end: &End) -> BodyEnd {
     match end {
         End::Complete => BodyEnd::Complete,
         End::ProviderCut(_)
+        | End::Cut { .. }
         | End::AgentGone
         | End::Unreachable { .. }
         | End::LedgerFault { .. }

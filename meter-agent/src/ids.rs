@@ -1,15 +1,15 @@
 //! Names and ids, checked once at the edge.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Path of an account below the host: `research`, `research/nightly-7`. The host itself is `host`.
 ///
 /// A segment is a folder name in the cgroup tree too, so it keeps to `A-Z a-z 0-9 _ -` (the kernel's own
-/// files there all have a dot), at most 64 of them.
+/// files there all have a dot), at most 64 of them. Cloned for every exchange, which copies nothing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AccountPath(String);
+pub struct AccountPath(Arc<str>);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -25,12 +25,12 @@ impl AccountPath {
     pub const HOST: &str = "host";
 
     pub fn host() -> Self {
-        Self(Self::HOST.to_owned())
+        Self(Self::HOST.into())
     }
 
     pub fn of_agent(name: &str) -> Result<Self, NameError> {
         segment(name)?;
-        if name == Self::HOST { Err(NameError::Reserved) } else { Ok(Self(name.to_owned())) }
+        if name == Self::HOST { Err(NameError::Reserved) } else { Ok(Self(name.into())) }
     }
 
     /// The account `name` below this one.
@@ -43,12 +43,12 @@ impl AccountPath {
         if path.split('/').count() >= meter_common::PATH_DEPTH as usize {
             Err(NameError::TooDeep(path))
         } else {
-            Ok(Self(path))
+            Ok(Self(path.into()))
         }
     }
 
     pub fn is_host(&self) -> bool {
-        self.0 == Self::HOST
+        &*self.0 == Self::HOST
     }
 
     /// `None` for the host; the host for an agent.
@@ -56,7 +56,7 @@ impl AccountPath {
         if self.is_host() {
             return None;
         }
-        Some(self.0.rsplit_once('/').map_or_else(Self::host, |(up, _)| Self(up.to_owned())))
+        Some(self.0.rsplit_once('/').map_or_else(Self::host, |(up, _)| Self(up.into())))
     }
 
     /// The agent this account belongs to: its first segment.
@@ -67,7 +67,7 @@ impl AccountPath {
     /// The account of that agent; the host for the host.
     #[must_use]
     pub fn agent(&self) -> Self {
-        Self(self.agent_name().to_owned())
+        Self(self.agent_name().into())
     }
 
     pub fn as_str(&self) -> &str {

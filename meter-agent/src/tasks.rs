@@ -25,6 +25,28 @@ where
     tracker.spawn(Named { name, ended: false }.run(future))
 }
 
+/// For a library that starts tasks of its own: as [`spawn_waited`].
+#[derive(Clone, Debug)]
+pub struct Waited {
+    tracker: TaskTracker,
+    name: &'static str,
+}
+
+impl Waited {
+    pub fn new(tracker: &TaskTracker, name: &'static str) -> Self {
+        Self { tracker: tracker.clone(), name }
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for Waited
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        spawn_waited(&self.tracker, self.name, future);
+    }
+}
+
 /// Starts a thread of its own, for work that no busy runtime may delay.
 pub fn spawn_thread(
     name: &'static str,

@@ -1,6 +1,11 @@
 //! The README names what is metered: whatever is added to a table is added there too.
 
-use meter_agent::usage::{DIALECTS, paid::APIS, providers::PROVIDERS};
+use std::path::Path;
+
+use meter_agent::{
+    config::{Config, keys},
+    usage::{DIALECTS, paid::APIS, providers::PROVIDERS},
+};
 
 #[test]
 fn every_provider_dialect_and_paid_api_is_listed() {
@@ -11,4 +16,19 @@ fn every_provider_dialect_and_paid_api_is_listed() {
     let missing: Vec<&str> =
         providers.chain(dialects).chain(apis).filter(|id| !readme.contains(&format!("`{id}`"))).collect();
     assert!(missing.is_empty(), "not in README.md: {missing:?}");
+}
+
+#[test]
+fn its_config_is_one_and_has_every_key() {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("```toml\n").expect("an example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    Config::parse(example, Path::new("README.md")).unwrap_or_else(|error| panic!("{error}"));
+    let has = |key: &str| {
+        let keyed = |line: &str| line.starts_with(&format!("{key} = ")) || line.starts_with(&format!("[[{key}]]"));
+        let table = format!("[{key}");
+        example.lines().any(|line| keyed(line) || line.starts_with(&table) || line.contains(&format!(".{key}]")))
+    };
+    let missing: Vec<&str> = keys().filter(|key| !has(key)).collect();
+    assert!(missing.is_empty(), "not in the config of README.md: {missing:?}");
 }

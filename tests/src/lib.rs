@@ -8,6 +8,7 @@
 )]
 
 pub mod bench;
+pub mod client;
 pub mod harness;
 pub mod recorded;
 pub mod simulator;

@@ -175,6 +175,26 @@ mod redirect {
     }
 
     #[test]
+    fn a_cgroup_made_again_at_the_same_path_starts_unbound() {
+        let edge = Edge::new();
+        let old = cgroup::id(&edge.cgroup).unwrap();
+        remove_cgroup(&edge.cgroup);
+        fs::create_dir(&edge.cgroup).unwrap();
+        let new = cgroup::id(&edge.cgroup).unwrap();
+        assert_ne!(new, old);
+        assert_eq!((edge.kernel.bound_to(old).unwrap(), edge.kernel.bound_to(new).unwrap()), (Some(TASK), None));
+        let own = own_address();
+        let server = TcpListener::bind((own, 0)).unwrap();
+        let port = server.local_addr().unwrap().port();
+        edge.publish(TASK.slot, |record| record.remaining = 0);
+        assert_eq!(edge.python(&format!("s = dial('{own}', {port}); say(*s.getpeername())")), format!("{own} {port}"));
+        assert_eq!(edge.counters(), meter_common::Counters::default(), "the old id is believed");
+        edge.kernel.bind_cgroup(new, TASK).unwrap();
+        assert_eq!(edge.python("say(attempt(lambda: dial('198.51.100.7', 443)))"), "ECONNREFUSED");
+        edge.assert_counted(Reason::RefusedSpent, 1);
+    }
+
+    #[test]
     fn another_cgroup_is_left_alone() {
         let edge = Edge::new();
         let outside = scratch_cgroup("outside");

@@ -59,14 +59,14 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A command that runs as root, with this process's PATH, and METER_CORPUS where it is set.
+/// A command that runs as root, with this process's PATH and what the tests are told by variables.
 pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Command {
     if is_root() {
         return Command::new(program);
     }
     let mut command = Command::new("sudo");
     command.arg("env");
-    for name in ["PATH", "METER_CORPUS", "DEBIAN_FRONTEND", "RUST_BACKTRACE"] {
+    for name in ["PATH", "METER_CORPUS", "METER_SOAK", "METER_SOAK_SEED", "DEBIAN_FRONTEND", "RUST_BACKTRACE"] {
         if let Ok(value) = std::env::var(name) {
             command.arg(format!("{name}={value}"));
         }

@@ -3,74 +3,121 @@
 //! Fail-closed: what does not fit every limit is refused. Posting a charge is the opposite: it always succeeds,
 //! because the provider has been used whatever a limit says.
 
-use super::{AccountId, Accounts, Changes, Limit, State};
-use crate::{money::Pico, pricing::Quote, usage::BudgetFacts};
+use std::sync::Arc;
 
-/// The smallest output ceiling that is set for a request that states none: an answer cut below it is of
-/// little use, and a refusal tells more.
-pub const MIN_OUTPUT_TOKENS: u64 = 1_024;
+use super::{Account, AccountId, Accounts, Category, Changes, Loose, State, policy::Degrade, room::Holds};
+use crate::{clock::Timestamp, measure::Amounts, money::Pico, pricing::Quote, usage::BudgetFacts};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    pub quote: &'a Quote,
+    /// What its cost falls under.
+    pub category: Category,
+    /// As the request names it.
+    pub model: Option<&'a str>,
+    /// It is one that a model answers: `false` where none is, or where it is named later.
+    pub names_model: bool,
+    /// Its model has been replaced by a cheaper one already.
+    pub degraded: bool,
+    /// It may wait for other holds to end.
+    pub patient: bool,
+    pub now: Timestamp,
+}
 
 /// A hold that was granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    pub amount: Pico,
-    /// The output ceiling that the request must be given for `amount` to be its worst case.
+    pub amounts: Amounts,
+    /// The output ceiling that the request must be given for the amounts to be its worst case.
     pub clamp: Option<u64>,
+    /// The ceiling is lower than it need be for what is asked and for the policy alone: for want of room.
+    pub crowded: bool,
+    /// The limit that would have refused it, were it enforced.
+    pub would_refuse: Option<Box<Loose>>,
+    /// Beyond a limit at which its account goes on.
+    pub overage: bool,
 }
 
 /// Why a hold was not granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
+    /// It would fit once other holds have ended, of which the account has some.
+    Wait { on: AccountId, facts: Box<BudgetFacts> },
+    /// It does not fit; a cheaper model may go on.
+    Degrade { by: Arc<Degrade>, facts: Box<BudgetFacts> },
     /// It does not fit a limit; `changes` are the stops that the refusal leads to.
-    Budget { facts: Box<BudgetFacts>, changes: Changes },
+    Budget { account: AccountId, facts: Box<BudgetFacts>, changes: Changes },
+    /// The account, or one above it, may not use that model.
+    Model { account: AccountId },
     /// An account on the path is not open.
     NotOpen { account: AccountId, state: State, facts: Option<Box<BudgetFacts>> },
 }
 
+/// What a hold has set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub category: Category,
+    pub amounts: Amounts,
+}
+
+/// What is posted when a hold ends, or where none was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Posting {
+    pub category: Category,
+    pub used: Amounts,
+    /// The moment that decides on the window.
+    pub at: Timestamp,
+}
+
 impl Accounts {
     /// Holds the worst case of a request on every limit from `id` up to the host, in one step, or nothing.
-    pub fn admit(&mut self, id: AccountId, quote: &Quote) -> Result<Grant, Denied> {
+    pub fn admit(&mut self, id: AccountId, ask: &Ask<'_>) -> Result<Grant, Denied> {
         let line = self.line(id);
-        if let Some(&shut) = line.iter().find(|&&at| self.get(at).state != State::Open) {
-            let account = self.get(shut);
-            let facts = account.budget().map(|limit| Box::new(self.facts(shut, limit, needed(quote))));
-            return Err(Denied::NotOpen { account: shut, state: account.state, facts });
-        }
-        let Some(grant) = fit(quote, self.free_on(&line)) else {
-            return Err(self.refuse(&line, quote));
+        self.shut(&line, ask)?;
+        let policy = self.policy_in_force(&line);
+        let mut loose = self.forbidden(&line, ask)?;
+        let enforced = self.room(&line, ask.category, Holds::Counted, ask.degraded, Account::is_enforced);
+        let mut grant = match enforced.fit(ask.quote, &policy) {
+            Some(grant) if grant.crowded => self.not_for_others(&line, ask, grant)?,
+            Some(grant) => grant,
+            None => return Err(self.deny(&line, ask)),
         };
+        grant.overage = self.is_beyond(&line, ask, &policy);
+        loose = loose.or_else(|| self.over(&line, ask)).or_else(|| self.would_deny(&line, ask));
+        grant.would_refuse = loose.map(Box::new);
         for &at in &line {
-            let account = self.get_mut(at);
-            account.hold_granted = account.hold_granted.wrapping_add(grant.amount);
-            account.holds += 1;
-            account.limits.iter_mut().for_each(|limit| limit.note_hold(grant.amount));
+            self.get_mut(at).hold(ask.category, &grant.amounts);
         }
         Ok(grant)
     }
 
     /// Sets `more` aside on top of a hold, if every limit of the path has it. What was admitted may finish
     /// on an account that is draining or stopped by its money, but not on one that people have shut.
-    pub fn grow(&mut self, id: AccountId, more: Pico) -> bool {
+    pub fn grow(&mut self, id: AccountId, category: Category, more: Pico, degraded: bool) -> bool {
         let line = self.line(id);
         let shut = line.iter().any(|&at| !self.get(at).state.follows_money());
-        if shut || more < Pico::ZERO || self.free_on(&line).is_some_and(|free| free < more) {
+        let room = self.room(&line, category, Holds::Counted, degraded, Account::is_enforced);
+        if shut || more < Pico::ZERO || room.lacks(more) {
             return false;
         }
         for at in line {
             let account = self.get_mut(at);
             account.hold_granted = account.hold_granted.wrapping_add(more);
+            account.each(category, |tally| tally.held = tally.held.plus(Amounts::usd(more)));
         }
         true
     }
 
     /// Ends a hold and posts the charge in full, even past the hold and past every limit.
-    pub fn settle(&mut self, id: AccountId, held: Pico, cost: Pico) -> Changes {
+    pub fn settle(&mut self, id: AccountId, held: &Held, posting: &Posting) -> Changes {
         let mut changes = Changes::new();
+        let starts = *self.calendar.starts();
         for at in self.line(id) {
             let account = self.get_mut(at);
-            account.hold_ended = account.hold_ended.wrapping_add(held);
+            account.release(held);
             account.holds = account.holds.saturating_sub(1);
-            post(&mut account.spent, cost);
+            account.post(posting, &starts);
             let drained = account.holds == 0;
             self.after_charge(at, drained, &mut changes);
         }
@@ -78,11 +125,12 @@ impl Accounts {
     }
 
     /// The exchange of a hold has ended, and its price is yet to come: the money stays aside, and nothing waits for it.
-    pub fn park(&mut self, id: AccountId) -> Changes {
+    pub fn park(&mut self, id: AccountId, held: &Held) -> Changes {
         let mut changes = Changes::new();
         for at in self.line(id) {
             let account = self.get_mut(at);
             account.holds = account.holds.saturating_sub(1);
+            account.each(held.category, |tally| tally.parked = tally.parked.plus(held.amounts));
             let drained = account.holds == 0;
             self.after_charge(at, drained, &mut changes);
         }
@@ -90,104 +138,69 @@ impl Accounts {
     }
 
     /// Sets aside again what was parked before a restart.
-    pub fn restore_parked(&mut self, id: AccountId, held: Pico) {
+    pub fn restore_parked(&mut self, id: AccountId, held: &Held) {
         for at in self.line(id) {
             let account = self.get_mut(at);
-            account.hold_granted = account.hold_granted.wrapping_add(held);
+            account.hold_granted = account.hold_granted.wrapping_add(held.amounts.usd);
+            account.each(held.category, |tally| {
+                tally.held = tally.held.plus(held.amounts);
+                tally.parked = tally.parked.plus(held.amounts);
+            });
         }
     }
 
     /// Ends a parked hold and posts the charge in full.
-    pub fn settle_parked(&mut self, id: AccountId, held: Pico, cost: Pico) -> Changes {
+    pub fn settle_parked(&mut self, id: AccountId, held: &Held, posting: &Posting) -> Changes {
         for at in self.line(id) {
             let account = self.get_mut(at);
-            account.hold_ended = account.hold_ended.wrapping_add(held);
+            account.release(held);
+            account.each(held.category, |tally| tally.parked = tally.parked.minus(held.amounts));
         }
-        self.charge(id, cost)
+        self.charge(id, posting)
     }
 
-    /// Posts what an earlier charge was wrong by; the one way in which `spent` can fall, and only by what that
-    /// charge had raised it. An account that has something left by it opens again.
-    pub fn correct(&mut self, id: AccountId, difference: Pico) -> Changes {
-        if difference >= Pico::ZERO {
-            return self.charge(id, difference);
-        }
+    /// Posts a charge that no hold stands for. A correction may be negative, which is the one way in which what is
+    /// spent can fall; an account that has something left by it opens again.
+    pub fn charge(&mut self, id: AccountId, posting: &Posting) -> Changes {
         let mut changes = Changes::new();
+        let starts = *self.calendar.starts();
         for at in self.line(id) {
-            let account = self.get_mut(at);
-            account.spent = account.spent.saturating_add(difference).max(Pico::ZERO);
-            changes.extend(self.after_limit(at, true));
+            self.get_mut(at).post(posting, &starts);
+            if posting.used.usd < Pico::ZERO {
+                changes.extend(self.after_limit(at, true));
+            } else {
+                self.after_charge(at, false, &mut changes);
+            }
         }
         changes
     }
+}
 
-    /// Posts a charge that no hold stands for.
-    pub fn charge(&mut self, id: AccountId, cost: Pico) -> Changes {
-        let mut changes = Changes::new();
-        for at in self.line(id) {
-            post(&mut self.get_mut(at).spent, cost);
-            self.after_charge(at, false, &mut changes);
-        }
-        changes
+impl Account {
+    fn hold(&mut self, category: Category, amounts: &Amounts) {
+        self.hold_granted = self.hold_granted.wrapping_add(amounts.usd);
+        self.holds += 1;
+        self.smallest_hold = Some(self.smallest_hold.map_or(amounts.usd, |least| least.min(amounts.usd)));
+        self.each(category, |tally| tally.held = tally.held.plus(*amounts));
     }
 
-    /// The least that any limit of the path still allows to be held; `None` without a limit.
-    fn free_on(&self, line: &[AccountId]) -> Option<Pico> {
-        self.limits_of(line).map(|(at, limit)| self.get(at).free(limit)).min()
+    fn release(&mut self, held: &Held) {
+        self.hold_ended = self.hold_ended.wrapping_add(held.amounts.usd);
+        self.each(held.category, |tally| tally.held = tally.held.minus(held.amounts));
     }
 
-    fn limits_of<'a>(&'a self, line: &'a [AccountId]) -> impl Iterator<Item = (AccountId, &'a Limit)> {
-        line.iter().flat_map(|&at| self.get(at).limits.iter().map(move |limit| (at, limit)))
+    fn post(&mut self, posting: &Posting, starts: &super::calendar::Starts) {
+        self.each(posting.category, |tally| {
+            tally.roll(starts);
+            tally.post(posting.at, posting.used);
+        });
     }
 
-    /// Names the tightest limit (the deepest of equals), and stops the owners of those that are used up.
-    fn refuse(&mut self, line: &[AccountId], quote: &Quote) -> Denied {
-        let (owner, limit) = self
-            .limits_of(line)
-            .min_by_key(|(at, limit)| self.get(*at).free(limit))
-            .expect("a path without limits has nothing to refuse for");
-        let facts = Box::new(self.facts(owner, limit, needed(quote)));
-        let changes = self.after_refusal(line, quote);
-        Denied::Budget { facts, changes }
-    }
-
-    fn facts(&self, owner: AccountId, limit: &Limit, needed: Pico) -> BudgetFacts {
-        let account = self.get(owner);
-        BudgetFacts {
-            account: account.path.to_string(),
-            limit: limit.describe(),
-            category: limit.category.as_str(),
-            spent_usd: account.spent_in(limit.window),
-            held_usd: account.held(),
-            needed_usd: needed,
-            reset: None,
+    /// What falls under a category falls under `any` too.
+    fn each(&mut self, category: Category, mut change: impl FnMut(&mut super::Tally)) {
+        change(self.tally_mut(Category::ANY));
+        if category != Category::ANY {
+            change(self.tally_mut(category));
         }
     }
-}
-
-/// The grant that fits `free` (`None`: no limit), whole or with a ceiling.
-pub(super) fn fit(quote: &Quote, free: Option<Pico>) -> Option<Grant> {
-    let whole = Grant { amount: quote.worst(), clamp: None };
-    let Some(free) = free else { return Some(whole) };
-    if whole.amount <= free {
-        return Some(whole);
-    }
-    let ceiling = quote.tokens_within(free);
-    (clampable(quote) && ceiling >= MIN_OUTPUT_TOKENS)
-        .then(|| Grant { amount: quote.worst_at(ceiling), clamp: Some(ceiling) })
-}
-
-/// Only a request that left the ceiling open is given one: what the agent asked for is not changed.
-fn clampable(quote: &Quote) -> bool {
-    !quote.stated && quote.can_clamp
-}
-
-/// The least that would have had to fit.
-fn needed(quote: &Quote) -> Pico {
-    if clampable(quote) { quote.worst_at(quote.output_ceiling.min(MIN_OUTPUT_TOKENS)) } else { quote.worst() }
-}
-
-/// Spent never falls: a negative cost is none.
-fn post(spent: &mut Pico, cost: Pico) {
-    *spent = spent.saturating_add(cost.max(Pico::ZERO));
 }

@@ -10,27 +10,46 @@
 //! - `spent` never falls but by the correction of a charge, and posting a charge never fails on a limit.
 
 mod admission;
+mod calendar;
+mod configure;
+mod denial;
 mod limit;
+pub mod policy;
+mod room;
+mod stage;
 mod state;
 mod stop;
+mod tally;
+mod watch;
 
+#[cfg(test)]
+mod history_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod stage_tests;
+#[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use meter_common::{PATH_DEPTH, UNLIMITED, flag};
+use jiff::tz::TimeZone;
+use meter_common::{PATH_DEPTH, flag};
 use smallvec::SmallVec;
 
+use self::policy::{AtLimit, Effective, Policy, Wall};
 pub use self::{
-    admission::{Denied, Grant, MIN_OUTPUT_TOKENS},
-    limit::{Category, Limit, Window},
-    state::State,
+    admission::{Ask, Denied, Grant, Held, Posting},
+    calendar::{Calendar, QUARTER_MICROS, quarter},
+    configure::{Extension, Plan},
+    limit::{Category, Limit, LimitKey, LimitRule, Window},
+    stage::{Pace, Paces, Passed, Stage},
+    state::{State, TaskStatus},
     stop::{Change, Changes},
+    tally::{QUARTERS_KEPT, Tally},
+    watch::{Charged, Loose, Notice, Notices, Obstacle},
 };
-use crate::{ids::AccountPath, money::Pico};
+use crate::{clock::Timestamp, ids::AccountPath, measure::Amounts, money::Pico};
 
 /// An account's place in the tree. Given once and never reused, also across restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,7 +80,12 @@ pub struct Account {
     pub path: AccountPath,
     pub parent: AccountId,
     pub state: State,
-    pub spent: Pico,
+    /// When it came to this state.
+    pub since: Timestamp,
+    /// Why people shut it, in their words.
+    pub reason: Option<String>,
+    /// How it ended, where it is a task that was closed.
+    pub status: Option<TaskStatus>,
     /// Ever set aside. Holds are many times what is spent, so that in the end this passes the largest amount: it
     /// wraps, as does what has ended, and only their difference means something.
     pub hold_granted: Pico,
@@ -71,9 +95,23 @@ pub struct Account {
     pub holds: u64,
     pub exchanges: u64,
     pub refusals: u64,
+    /// What is written for it where it was opened: a budget, labels.
+    pub given: Policy,
+    /// What the config writes for it.
+    pub configured: Policy,
+    /// What is in force.
+    pub policy: Arc<Effective>,
     pub limits: SmallVec<[Limit; 1]>,
-    /// Money given by `fund`; it raises the `total` limit while there is one, and waits for one otherwise.
+    /// Money given by `fund`; it raises the budget while there is one, and waits for one otherwise.
     pub funded: Pico,
+    pub extensions: Vec<Extension>,
+    /// The smallest hold granted since the account was last funded, raised or reset: what an ordinary request of it
+    /// needs. `None` until there was one.
+    pub smallest_hold: Option<Pico>,
+    /// By category, that of everything first.
+    tallies: SmallVec<[(Category, Tally); 2]>,
+    /// So that each thing is told once.
+    watched: watch::Watched,
 }
 
 impl Account {
@@ -82,46 +120,73 @@ impl Account {
             path,
             parent,
             state: State::Open,
-            spent: Pico::ZERO,
+            since: Timestamp::default(),
+            reason: None,
+            status: None,
             hold_granted: Pico::ZERO,
             hold_ended: Pico::ZERO,
             holds: 0,
             exchanges: 0,
             refusals: 0,
+            given: Policy::default(),
+            configured: Policy::default(),
+            policy: Arc::default(),
             limits: SmallVec::new(),
             funded: Pico::ZERO,
+            extensions: Vec::new(),
+            smallest_hold: None,
+            tallies: smallvec::smallvec![(Category::ANY, Tally::default())],
+            watched: watch::Watched::default(),
         }
+    }
+
+    /// Everything that was ever spent.
+    pub fn spent(&self) -> Pico {
+        self.tally(Category::ANY).map_or(Pico::ZERO, |tally| tally.total().usd)
     }
 
     pub fn held(&self) -> Pico {
         self.hold_granted.wrapping_sub(self.hold_ended)
     }
 
-    /// What is spent within a limit's window.
-    pub fn spent_in(&self, window: Window) -> Pico {
-        match window {
-            Window::Total => self.spent,
+    pub fn tally(&self, category: Category) -> Option<&Tally> {
+        self.tallies.iter().find(|(c, _)| *c == category).map(|(_, tally)| tally)
+    }
+
+    /// For recovery and posting: made where there is none.
+    pub fn tally_mut(&mut self, category: Category) -> &mut Tally {
+        let index = self.tallies.iter().position(|(c, _)| *c == category).unwrap_or_else(|| {
+            self.tallies.push((category, Tally::default()));
+            self.tallies.len() - 1
+        });
+        &mut self.tallies[index].1
+    }
+
+    /// Posts what is known to have been used in a quarter of an hour; quarter 0 is before all that are kept.
+    pub fn post_quarter(&mut self, category: Category, quarter: i64, used: Amounts) {
+        let post = |tally: &mut Tally| match quarter {
+            0 => tally.post_before(used),
+            quarter => tally.post(Timestamp::from_micros(quarter.saturating_mul(QUARTER_MICROS)), used),
+        };
+        post(self.tally_mut(Category::ANY));
+        if category != Category::ANY {
+            post(self.tally_mut(category));
         }
     }
 
-    /// What a limit still allows to be spent; negative when overdrawn. Holds are not in it.
-    pub fn left(&self, limit: &Limit) -> Pico {
-        limit.amount.saturating_sub(self.spent_in(limit.window))
+    /// What is set aside of what a limit counts, in its unit.
+    pub fn held_of(&self, limit: &Limit) -> i64 {
+        self.tally(limit.key.category).map_or(0, |tally| tally.held.of(limit.key.unit))
     }
 
-    /// What a limit still allows to be held.
-    pub fn free(&self, limit: &Limit) -> Pico {
-        self.left(limit).saturating_sub(self.held())
+    /// The account's limit over all dollars, ever.
+    pub fn budget(&self) -> Option<&Limit> {
+        self.limits.iter().find(|l| l.key == LimitKey::BUDGET)
     }
 
-    /// What the kernel is told: the smallest of (limit - spent) over the limits of category `any`.
-    pub fn remaining(&self) -> Option<Pico> {
-        self.limits.iter().filter(|l| l.category == Category::Any).map(|l| self.left(l)).min()
-    }
-
-    /// `remaining` as the kernel's record holds it.
-    pub fn remaining_word(&self) -> i64 {
-        self.remaining().map_or(UNLIMITED, Pico::get)
+    /// Its limits as they were set, fundings and extensions aside.
+    pub fn rules(&self) -> Vec<LimitRule> {
+        self.limits.iter().map(|limit| LimitRule { key: limit.key, amount: limit.configured }).collect()
     }
 
     /// Bits of `meter_common::flag`.
@@ -131,12 +196,20 @@ impl Account {
 
     /// A limit of exactly 0 refuses what is priced and leaves the network alone: free models go on.
     pub fn walls_requests_only(&self) -> bool {
-        self.limits.iter().any(|l| l.category == Category::Any && l.amount == Pico::ZERO)
+        self.policy.wall == Wall::Requests || self.limits.iter().any(|l| l.key.is_any_money() && l.amount == 0)
     }
 
-    /// The account's `total` limit over everything.
-    pub fn budget(&self) -> Option<&Limit> {
-        self.limits.iter().find(|l| l.window == Window::Total && l.category == Category::Any)
+    /// Whether reaching a limit of this account refuses anything.
+    pub fn is_enforced(&self) -> bool {
+        self.policy.enforce && self.policy.at_limit != AtLimit::Continue
+    }
+
+    /// What may be spent beyond each limit with the cheaper models that take over there.
+    pub fn allowance(&self) -> Pico {
+        match &self.policy.at_limit {
+            AtLimit::Degrade(degrade) => degrade.allowance,
+            AtLimit::Stop | AtLimit::Continue => Pico::ZERO,
+        }
     }
 }
 
@@ -145,19 +218,31 @@ impl Account {
 pub struct Accounts {
     nodes: Vec<Account>,
     by_path: HashMap<AccountPath, AccountId>,
-}
-
-impl Default for Accounts {
-    fn default() -> Self {
-        Self::new()
-    }
+    zone: TimeZone,
+    calendar: Calendar,
+    /// The time as it was last told.
+    now: Timestamp,
+    /// When the next extension or account ends.
+    deadline: Option<Timestamp>,
 }
 
 impl Accounts {
     /// The host alone.
-    pub fn new() -> Self {
+    pub fn new(zone: TimeZone, now: Timestamp) -> Self {
         let host = Account::new(AccountPath::host(), AccountId::HOST);
-        Self { by_path: HashMap::from([(host.path.clone(), AccountId::HOST)]), nodes: vec![host] }
+        Self {
+            by_path: HashMap::from([(host.path.clone(), AccountId::HOST)]),
+            nodes: vec![host],
+            calendar: Calendar::new(zone.clone(), now),
+            zone,
+            now,
+            deadline: None,
+        }
+    }
+
+    /// The windows as they stand.
+    pub const fn calendar(&self) -> &Calendar {
+        &self.calendar
     }
 
     pub fn id(&self, path: &AccountPath) -> Option<AccountId> {
@@ -196,6 +281,7 @@ impl Accounts {
         let id = AccountId(u32::try_from(self.nodes.len()).expect("fewer than 2^32 accounts fit in memory"));
         self.nodes.push(Account::new(path.clone(), parent));
         self.by_path.insert(path.clone(), id);
+        self.refresh(id);
         made.push(id);
         id
     }

@@ -2,8 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::pricing::Quote;
+use super::{
+    tests::{ask, cost, held, host, set_budget},
+    *,
+};
+use crate::{accounts::policy::MIN_OUTPUT_TOKENS, pricing::Quote};
 
 const PATHS: [&str; 5] = ["a", "a/t", "a/u", "a/t/s", "b"];
 
@@ -50,9 +53,9 @@ impl Reference {
         for (i, name) in PATHS.iter().enumerate() {
             let account = accounts.get(accounts.id(&path(i)).unwrap());
             let (spent, held) = (Self::below(&self.posted, &path(i)), Self::below(&self.open, &path(i)));
-            assert_eq!((account.spent.get(), account.held().get()), (spent, held), "{name}");
+            assert_eq!((account.spent().get(), account.held().get()), (spent, held), "{name}");
             let limit = self.budget[i].map(|amount| amount + self.funded[i]);
-            assert_eq!(account.remaining().map(Pico::get), limit.map(|l| l - spent), "{name}");
+            assert_eq!(accounts.remaining(account).map(Pico::get), limit.map(|l| l - spent), "{name}");
             if limit.is_some_and(|l| l > 0 && l <= spent) {
                 assert_ne!(account.state, State::Open, "{name} has nothing left");
             }
@@ -61,7 +64,7 @@ impl Reference {
             }
         }
         let host = accounts.get(AccountId::HOST);
-        assert_eq!(host.spent.get(), self.posted.iter().map(|p| p.1).sum::<i64>());
+        assert_eq!(host.spent().get(), self.posted.iter().map(|p| p.1).sum::<i64>());
         assert_eq!(host.state, State::Open);
     }
 
@@ -84,40 +87,43 @@ fn apply(step: Step, accounts: &mut Accounts, reference: &mut Reference) {
             let quote = Quote {
                 input: Pico::new(input),
                 per_output_token: Pico::new(1),
+                input_tokens: 0,
+                choices: 1,
                 output_ceiling: tokens,
                 stated,
                 can_clamp: true,
             };
             let id = accounts.id(&path(at)).unwrap();
             let was_open = accounts.is_open(id);
-            match accounts.admit(id, &quote) {
+            match accounts.admit(id, &ask(&quote)) {
                 Ok(grant) => {
                     assert!(was_open);
-                    assert!(reference.fits(at, grant.amount.get()), "admission overshot");
+                    assert!(reference.fits(at, grant.amounts.usd.get()), "admission overshot");
                     if let Some(ceiling) = grant.clamp {
                         assert!(!stated && ceiling >= MIN_OUTPUT_TOKENS && ceiling < tokens);
                         assert!(!reference.fits(at, quote.worst_at(ceiling + 1).get()), "not the largest that fits");
                     } else {
-                        assert_eq!(grant.amount, quote.worst());
+                        assert_eq!(grant.amounts.usd, quote.worst());
                     }
-                    reference.open.push((at, grant.amount.get()));
+                    reference.open.push((at, grant.amounts.usd.get()));
                 }
                 Err(Denied::Budget { .. }) => assert!(!reference.fits(at, quote.worst().get())),
                 Err(Denied::NotOpen { .. }) => assert!(!was_open),
+                Err(denied) => panic!("{denied:?}"),
             }
         }
         Step::Grow { hold, more } => {
             if let Some(&mut (at, ref mut amount)) = reference.open.get_mut(hold) {
                 let id = accounts.id(&path(at)).unwrap();
-                if accounts.grow(id, Pico::new(more)) {
+                if accounts.grow(id, Category::of("llm"), Pico::new(more), false) {
                     *amount += more;
                 }
             }
         }
-        Step::Settle { hold, cost } if hold < reference.open.len() => {
+        Step::Settle { hold, cost: paid } if hold < reference.open.len() => {
             let (at, amount) = reference.open.swap_remove(hold);
-            accounts.settle(accounts.id(&path(at)).unwrap(), Pico::new(amount), Pico::new(cost));
-            reference.posted.push((at, cost));
+            accounts.settle(accounts.id(&path(at)).unwrap(), &held(amount), &cost(paid));
+            reference.posted.push((at, paid));
         }
         Step::Settle { .. } => {}
         Step::Fund { at, amount } => {
@@ -125,7 +131,8 @@ fn apply(step: Step, accounts: &mut Accounts, reference: &mut Reference) {
             reference.funded[at] += amount;
         }
         Step::Budget { at, amount } => {
-            accounts.set_budget(accounts.id(&path(at)).unwrap(), amount.map(Pico::new));
+            let id = accounts.id(&path(at)).unwrap();
+            set_budget(accounts, id, amount);
             reference.budget[at] = amount;
         }
         Step::FinishStop { at } => {
@@ -137,7 +144,7 @@ fn apply(step: Step, accounts: &mut Accounts, reference: &mut Reference) {
 proptest! {
     #[test]
     fn every_history_adds_up(steps in proptest::collection::vec(step(), 1..120)) {
-        let mut accounts = Accounts::new();
+        let mut accounts = host();
         for i in 0..PATHS.len() {
             accounts.ensure(&path(i), &mut Vec::new());
         }

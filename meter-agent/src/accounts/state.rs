@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use meter_common::state as word;
+use serde::{Deserialize, Serialize};
 
 /// The state of one account. `open`, `draining` and `stopped` follow the money; `revoked` and `closed` are set
 /// and lifted by people.
@@ -47,6 +48,31 @@ impl State {
             Self::Open | Self::Draining | Self::Stopped => true,
             Self::Revoked | Self::Closed => false,
         }
+    }
+}
+
+/// How a task ended, as whoever closed it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskStatus {
+    Success,
+    Failed,
+    Abandoned,
+}
+
+impl TaskStatus {
+    pub const ALL: [Self; 3] = [Self::Success, Self::Failed, Self::Abandoned];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Abandoned => "abandoned",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 }
 

@@ -6,8 +6,8 @@
 
 use smallvec::SmallVec;
 
-use super::{Account, AccountId, Accounts, Category, Limit, State, admission::fit};
-use crate::{money::Pico, pricing::Quote};
+use super::{AccountId, Accounts, Ask, State, calendar::RECURRING};
+use crate::money::Pico;
 
 /// An account's state as it is now, told because it changed or because a draining account has nothing
 /// outstanding any more.
@@ -20,46 +20,50 @@ pub struct Change {
 pub type Changes = SmallVec<[Change; 2]>;
 
 impl Accounts {
-    /// Sets or takes away the configured amount of the `total` limit; fundings come on top of it.
-    pub fn set_budget(&mut self, id: AccountId, configured: Option<Pico>) -> Changes {
+    /// Shuts an account for people's sake: what was admitted does not finish. `None` where it is so already, or closed.
+    pub fn shut_by(&mut self, id: AccountId, state: State, reason: Option<String>) -> Option<Change> {
         let account = self.get_mut(id);
-        let before = account.budget().copied();
-        let after = configured.map(|amount| Limit::total(amount, account.funded));
-        account.limits.retain(|limit| Some(*limit) != before);
-        if let Some(mut limit) = after {
-            if !Limit::forgets(before.as_ref(), after.as_ref()) {
-                limit.smallest_hold = before.and_then(|b| b.smallest_hold);
-            }
-            account.limits.push(limit);
+        if state.follows_money() || account.state == state || account.state == State::Closed {
+            return None;
         }
-        self.after_limit(id, Limit::raised(before.as_ref(), after.as_ref()))
+        account.reason = reason;
+        Some(self.set_state(id, state))
     }
 
-    /// Adds money to the `total` limit, and opens the account if that leaves something to spend.
-    pub fn fund(&mut self, id: AccountId, amount: Pico) -> Changes {
+    /// Lifts a revocation: the account is as its money has it.
+    pub fn restore(&mut self, id: AccountId) -> Option<Change> {
         let account = self.get_mut(id);
-        account.funded = account.funded.saturating_add(amount);
-        let configured = account.budget().map(|limit| limit.configured);
-        self.set_budget(id, configured)
+        if account.state != State::Revoked {
+            return None;
+        }
+        account.reason = None;
+        let spent = self.is_spent(id);
+        Some(self.set_state(id, if spent { State::Draining } else { State::Open }))
+    }
+
+    fn set_state(&mut self, id: AccountId, state: State) -> Change {
+        let now = self.now;
+        let account = self.get_mut(id);
+        account.state = state;
+        account.since = now;
+        Change { account: id, state }
     }
 
     /// The enforcer has ended the connections of a draining account. It stays draining while a hold is
     /// outstanding; the end of the last one is told as another change.
     pub fn finish_stop(&mut self, id: AccountId) -> Option<Change> {
-        let account = self.get_mut(id);
+        let account = self.get(id);
         if account.state != State::Draining || account.holds > 0 {
             return None;
         }
-        account.state = State::Stopped;
-        Some(Change { account: id, state: State::Stopped })
+        Some(self.set_state(id, State::Stopped))
     }
 
     /// After money was spent or a hold ended: a limit that is used up drains its account, and a draining
     /// account without holds is ready to be stopped.
     pub(super) fn after_charge(&mut self, id: AccountId, drained: bool, changes: &mut Changes) {
-        let account = self.get(id);
-        match account.state {
-            State::Open if account.is_spent() => self.drain(id, changes),
+        match self.get(id).state {
+            State::Open if self.is_spent(id) => self.drain(id, changes),
             State::Draining if drained => changes.push(Change { account: id, state: State::Draining }),
             State::Open | State::Draining | State::Stopped | State::Revoked | State::Closed => {}
         }
@@ -68,51 +72,63 @@ impl Accounts {
     /// After a refusal: stops every account on the line that owns a limit which the request did not fit, on
     /// which nothing is outstanding, and which has less left than an ordinary request needs. One dear outlier
     /// stops nobody.
-    pub(super) fn after_refusal(&mut self, line: &[AccountId], quote: &Quote) -> Changes {
+    pub(super) fn after_refusal(&mut self, line: &[AccountId], ask: &Ask<'_>) -> Changes {
         let mut changes = Changes::new();
         for &at in line {
-            if self.get(at).is_used_up_for(quote) {
+            if self.is_used_up_for(at, ask) {
                 self.drain(at, &mut changes);
             }
         }
         changes
     }
 
-    /// After a limit changed: opens on a raise, drains on a cut below what is spent.
+    /// After a limit changed or a window began: opens on a raise, drains on a cut below what is spent.
     pub(super) fn after_limit(&mut self, id: AccountId, raised: bool) -> Changes {
         let mut changes = Changes::new();
-        let account = self.get_mut(id);
-        if account.state == State::Open && account.is_spent() {
+        let (account, spent) = (self.get(id), self.is_spent(id));
+        if account.state == State::Open && spent {
             self.drain(id, &mut changes);
-        } else if (raised || account.walls_requests_only())
+        } else if (raised || account.walls_requests_only() || self.has_begun_anew(id))
             && matches!(account.state, State::Draining | State::Stopped)
-            && !account.is_spent()
+            && !spent
         {
-            account.state = State::Open;
-            changes.push(Change { account: id, state: State::Open });
+            changes.push(self.set_state(id, State::Open));
         }
         changes
     }
 
-    fn drain(&mut self, id: AccountId, changes: &mut Changes) {
-        self.get_mut(id).state = State::Draining;
-        changes.push(Change { account: id, state: State::Draining });
-    }
-}
-
-impl Account {
-    /// Whether a limit that the kernel enforces has nothing left. A limit of 0 never has, and refuses requests only.
-    pub fn is_spent(&self) -> bool {
-        !self.walls_requests_only() && self.remaining().is_some_and(|left| left <= Pico::ZERO)
+    /// Whether a limit that the kernel enforces has nothing left, or the account's time is over. A limit of 0 never
+    /// stops an account, and refuses requests only.
+    pub fn is_spent(&self, id: AccountId) -> bool {
+        let account = self.get(id);
+        if account.policy.enforce && account.policy.until.is_some_and(|until| until <= self.now) {
+            return true;
+        }
+        !account.walls_requests_only() && self.remaining(account).is_some_and(|left| left <= Pico::ZERO)
     }
 
-    fn is_used_up_for(&self, quote: &Quote) -> bool {
-        if self.holds > 0 || self.walls_requests_only() {
+    /// Whether a window of a limit of all dollars began after the account stopped.
+    fn has_begun_anew(&self, id: AccountId) -> bool {
+        let account = self.get(id);
+        let starts = self.calendar().starts();
+        let began = |window| RECURRING.iter().position(|w| *w == window).is_some_and(|i| starts[i] > account.since);
+        account.limits.iter().any(|limit| limit.key.is_any_money() && began(limit.key.window))
+    }
+
+    fn is_used_up_for(&self, id: AccountId, ask: &Ask<'_>) -> bool {
+        let account = self.get(id);
+        if account.holds > 0 || account.walls_requests_only() || !account.is_enforced() {
             return false;
         }
-        self.limits.iter().filter(|l| l.category == Category::Any).any(|limit| {
-            let ordinary = limit.smallest_hold.unwrap_or_else(|| quote.worst_at(1));
-            fit(quote, Some(self.free(limit))).is_none() && self.left(limit) < ordinary
+        let ordinary = account.smallest_hold.unwrap_or_else(|| ask.quote.worst_at(1));
+        account.limits.iter().filter(|limit| limit.key.is_any_money()).any(|limit| {
+            let left = Pico::new(self.left(account, limit)).saturating_add(account.allowance());
+            left < ordinary && !self.fits_alone(account, limit, ask)
         })
+    }
+
+    fn drain(&mut self, id: AccountId, changes: &mut Changes) {
+        let change = self.set_state(id, State::Draining);
+        changes.push(change);
     }
 }

@@ -1,37 +1,99 @@
 //! Accounts come to a slot of the kernel's book, and leave it.
 
-use std::sync::mpsc;
+use std::{collections::BTreeMap, fmt::Write, sync::mpsc};
 
 use meter_common::{AccountRef, SLOTS};
 
 use super::{Books, Cashier, CashierError};
 use crate::{
-    accounts::{AccountId, Limit},
+    accounts::{AccountId, LimitRule, State},
     clock::Timestamp,
+    events::EventKind,
     ids::AccountPath,
+    labels,
     ledger::{Op, Reply},
     money::Pico,
 };
 
+/// What an account is opened with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    pub budget: Option<Pico>,
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Given {
+    pub fn budget(budget: Option<Pico>) -> Self {
+        Self { budget, ..Self::default() }
+    }
+}
+
 impl Cashier {
     /// Makes sure that the account exists (agents and their parents are made on the way) and is bound to a slot.
-    /// `budget` sets the account's own `total` limit when given; opening again continues with what is spent.
+    /// What is given takes the place of what was given before; opening again continues with what is spent. A closed
+    /// task can't be opened again.
     ///
     /// Blocks until it is durable: call it where a thread may block.
-    pub fn bind(&self, path: &AccountPath, budget: Option<Pico>, _now: Timestamp) -> Result<AccountRef, CashierError> {
+    pub fn bind(&self, path: &AccountPath, given: &Given, now: Timestamp) -> Result<AccountRef, CashierError> {
         let (tell, told) = mpsc::sync_channel(1);
         let mut books = self.books.lock();
+        self.advance(&mut books, now);
         let id = self.ensure(&mut books, path);
-        if let Some(budget) = budget {
-            self.set_budget(&mut books, id, budget);
+        if let Some(shut) =
+            books.accounts.line(id).into_iter().find(|&at| books.accounts.get(at).state == State::Closed)
+        {
+            return Err(CashierError::Closed { path: books.accounts.get(shut).path.clone() });
         }
+        self.give(&mut books, id, given);
         let account = self.take_slots(&mut books, id)?;
         books.publish_line(id);
         let reply = Reply::First(Box::new(move |result| drop(tell.send(result))));
         let wake = self.writer.push(Op::Barrier, Some(reply));
-        drop(books);
+        self.wake_all(books);
         self.barrier(&wake, &told)?;
         Ok(account)
+    }
+
+    /// The account itself, or the nearest above it, that is a closed task.
+    pub fn closed_at(&self, path: &AccountPath) -> Option<AccountPath> {
+        let books = self.books.lock();
+        let line = std::iter::successors(Some(path.clone()), AccountPath::parent);
+        let mut known = line.filter_map(|at| books.accounts.id(&at)).map(|id| books.accounts.get(id));
+        known.find(|at| at.state == State::Closed).map(|at| at.path.clone())
+    }
+
+    /// Tells that somebody opened a task, or went on with one.
+    pub fn task_opened(&self, path: &AccountPath, given: &Given, actor: u32, now: Timestamp) {
+        let books = self.books.lock();
+        let Some(id) = books.accounts.id(path) else { return };
+        let mut text = given.budget.map_or_else(|| "opened".to_owned(), |budget| format!("opened with ${budget}"));
+        if books.accounts.get(id).exchanges > 0 {
+            let _ = write!(text, ", ${} spent before", books.accounts.get(id).spent());
+        }
+        if !given.labels.is_empty() {
+            let _ = write!(text, ", {}", labels::shown(&given.labels));
+        }
+        self.raise(&books, EventKind::TaskOpened, id, Some(actor), text, now);
+        drop(books);
+        self.writer.wake_up();
+    }
+
+    /// As [`Cashier::bind`], for many at once, which wait for the ledger together; the answers are in their order. A
+    /// closed task is among them where somebody is still in its cgroup, and goes on being refused.
+    pub fn bind_all(&self, paths: &[AccountPath]) -> Result<Vec<AccountRef>, CashierError> {
+        let (tell, told) = mpsc::sync_channel(1);
+        let mut books = self.books.lock();
+        let mut bound = Vec::with_capacity(paths.len());
+        for path in paths {
+            let id = self.ensure(&mut books, path);
+            bound.push(self.take_slots(&mut books, id)?);
+            books.publish_line(id);
+        }
+        let reply = Reply::First(Box::new(move |result| drop(tell.send(result))));
+        let wake = self.writer.push(Op::Barrier, Some(reply));
+        drop(books);
+        self.barrier(&wake, &told)?;
+        Ok(bound)
     }
 
     /// Frees the slot of an account whose cgroup is gone. What it spent stays. A slot that is still needed, by
@@ -65,26 +127,33 @@ impl Cashier {
         books.slots.owner(account).is_some_and(|id| books.accounts.is_open(id))
     }
 
-    fn ensure(&self, books: &mut Books, path: &AccountPath) -> AccountId {
+    pub(super) fn ensure(&self, books: &mut Books, path: &AccountPath) -> AccountId {
         let mut made = Vec::new();
         let id = books.accounts.ensure(path, &mut made);
-        for at in made {
-            let account = books.accounts.get(at);
-            let op = Op::Account { id: at, parent: account.parent, path: account.path.clone() };
-            self.writer.wake(&self.writer.push(op, None));
-        }
+        self.tell_made(books, &made);
         id
     }
 
-    fn set_budget(&self, books: &mut Books, id: AccountId, budget: Pico) {
-        let before = books.accounts.get(id).budget().copied();
-        if before.is_some_and(|limit| limit.configured == budget) {
+    /// What an account is opened with: where it says the same as before, nothing changes.
+    fn give(&self, books: &mut Books, id: AccountId, given: &Given) {
+        let account = books.accounts.get(id);
+        let budget = given.budget.filter(|budget| !account.given.limits.contains(&LimitRule::budget(*budget)));
+        if budget.is_none() && given.labels.iter().all(|(key, value)| account.given.labels.get(key) == Some(value)) {
             return;
         }
-        let changes = books.accounts.set_budget(id, Some(budget));
-        let forget_smallest = Limit::forgets(before.as_ref(), books.accounts.get(id).budget());
-        self.writer.wake(&self.writer.push(Op::Budget { id, given: Some(budget), forget_smallest }, None));
-        self.tell(books, &changes);
+        let changes = books.accounts.give(id, budget, &given.labels);
+        let account = books.accounts.get(id);
+        let forget_smallest = account.smallest_hold.is_none();
+        if budget.is_some() {
+            self.writer.wake(&self.writer.push(Op::Budget { id, given: budget, forget_smallest }, None));
+            let limits = account.rules();
+            self.writer.wake(&self.writer.push(Op::InForce { id, limits, forget_smallest }, None));
+        }
+        if !given.labels.is_empty() {
+            let labels = account.given.labels.clone();
+            self.writer.wake(&self.writer.push(Op::Labels { id, labels }, None));
+        }
+        self.changed(books, &changes);
     }
 
     /// Slots for the whole path, the host's end first, since a record names its parent's slot.

@@ -28,7 +28,7 @@ async fn scene() -> Scene {
     let dir = tempfile::tempdir().unwrap();
     let page = Page::new();
     let cashier = open(dir.path(), &page, Some(1_000), false);
-    let task = cashier.bind(&path("research/t"), None, NOW).unwrap();
+    let task = cashier.bind(&path("research/t"), &fake::given(None), NOW).unwrap();
     admit(&cashier, task, 100).unwrap().settle(row(40));
     cashier.flush().await;
     Scene { dir, page, cashier, task }
@@ -161,7 +161,7 @@ async fn a_map_behind_the_ledger_takes_nothing_back() {
 async fn a_binding_that_survived_goes_on_and_a_stale_slot_does_not() {
     let scene = scene().await;
     let ledger = scene.ledger().await;
-    let late = scene.cashier.bind(&path("research/late"), None, NOW).unwrap();
+    let late = scene.cashier.bind(&path("research/late"), &fake::given(None), NOW).unwrap();
     let page = scene.page.survivor();
     let after = restart(ledger.path(), &page);
     assert_eq!(after.account_of(scene.task), Some(path("research/t")), "its cgroup still refers to it");
@@ -215,7 +215,7 @@ async fn a_stopped_account_stays_stopped_until_its_limit_is_raised() {
 async fn a_task_s_budget_survives() {
     let scene = scene().await;
     let cashier = Arc::clone(&scene.cashier);
-    let bind = move || cashier.bind(&path("research/u"), Some(Pico::new(70)), NOW).unwrap();
+    let bind = move || cashier.bind(&path("research/u"), &fake::given(Some(70)), NOW).unwrap();
     let task = tokio::task::spawn_blocking(bind).await.unwrap();
     let (ledger, page) = (scene.ledger().await, scene.page.survivor());
     let after = restart(ledger.path(), &page);

@@ -12,6 +12,8 @@ pub enum CashierError {
     NoLimit { path: AccountPath },
     #[error("{amount} on top of {limit} is above the largest limit, ${}", Pico::CAP)]
     TooMuch { amount: Pico, limit: Pico },
+    #[error("the task `{path}` is closed and can't be opened again; use another name")]
+    Closed { path: AccountPath },
     #[error("no account can be added: all {0} slots are bound; end some tasks first")]
     NoSlot(u32),
     #[error("not recorded, and so not done: {0}")]

@@ -5,9 +5,9 @@ use std::{path::Path, sync::Arc};
 use meter_common::{AccountRef, Balance, SLOTS};
 use parking_lot::Mutex;
 
-use super::{Cashier, Durability, Hold, Plan, Refused, RequestLine};
+use super::{Asked, Cashier, Durability, Given, Hold, Plan, Refused, RequestLine};
 use crate::{
-    accounts::{Accounts, State},
+    accounts::{Accounts, LimitRule, State, policy::Policy},
     clock::Timestamp,
     exchange::{Detail, LLM, Outcome, Row},
     ids::{AccountPath, ExchangeId, Process},
@@ -42,9 +42,15 @@ impl Book for Page {
     }
 }
 
+/// That budget for the agent `research`.
+pub(super) fn plan(budget: Option<i64>) -> Plan {
+    let limits = budget.map(|amount| LimitRule::budget(Pico::new(amount))).into_iter().collect();
+    Plan { agents: vec![(path("research"), Policy { limits, ..Policy::default() })], ..Plan::default() }
+}
+
 /// A cashier on a fresh folder, or again on an old one.
 pub(super) fn open(dir: &Path, page: &Arc<Page>, budget: Option<i64>, survived: bool) -> Arc<Cashier> {
-    let plan = Plan { agents: vec![(path("research"), budget.map(Pico::new))] };
+    let plan = plan(budget);
     let book: Arc<dyn Book> = Arc::clone(page) as _;
     Cashier::open(dir, book, &plan, Durability::Full, survived, NOW).unwrap()
 }
@@ -53,18 +59,43 @@ pub(super) fn path(text: &str) -> AccountPath {
     text.parse().unwrap()
 }
 
+/// Opened with a budget, or without.
+pub(super) fn given(budget: Option<i64>) -> Given {
+    Given::budget(budget.map(Pico::new))
+}
+
 pub(super) fn process() -> Process {
     Process { pid: 42, start_ticks: 7, exe: "/usr/bin/curl".to_owned() }
 }
 
 /// A request that costs at most `amount` and leaves nothing to clamp.
 pub(super) fn fixed(amount: i64) -> Quote {
-    Quote { input: Pico::new(amount), per_output_token: Pico::ZERO, output_ceiling: 0, stated: true, can_clamp: false }
+    Quote {
+        input: Pico::new(amount),
+        per_output_token: Pico::ZERO,
+        input_tokens: 0,
+        choices: 1,
+        output_ceiling: 0,
+        stated: true,
+        can_clamp: false,
+    }
+}
+
+pub(super) fn asked(account: AccountRef, amount: i64) -> Asked {
+    Asked {
+        account,
+        process: process(),
+        request: RequestLine::default(),
+        quote: fixed(amount),
+        degraded: false,
+        model_follows: false,
+        fingerprint: None,
+    }
 }
 
 #[expect(clippy::result_large_err, reason = "as for Cashier::admit")]
 pub(super) fn admit(cashier: &Arc<Cashier>, account: AccountRef, amount: i64) -> Result<Hold, Refused> {
-    cashier.admit(account, &process(), RequestLine::default(), &fixed(amount), NOW)
+    cashier.admit_now(&asked(account, amount), NOW)
 }
 
 pub(super) fn row(cost: i64) -> Row {
@@ -112,8 +143,8 @@ pub(super) fn assert_published(cashier: &Cashier, page: &Page) {
     for (id, bound) in books.slots.bound() {
         let (account, record) = (accounts.get(id), page.read(bound.slot));
         assert_eq!(record.generation, bound.generation, "{}", account.path);
-        assert_eq!(record.remaining, account.remaining_word(), "{}", account.path);
-        assert_eq!(record.spent, account.spent.get(), "{}", account.path);
+        assert_eq!(record.remaining, accounts.remaining_word(account), "{}", account.path);
+        assert_eq!(record.spent, account.spent().get(), "{}", account.path);
         assert_eq!(record.hold_granted.wrapping_sub(record.hold_ended), account.held().get(), "{}", account.path);
         assert_eq!(record.state, account.state.word(), "{}", account.path);
         assert_eq!(record.flags, account.flags());

@@ -6,6 +6,7 @@ use super::{Books, Cashier, CashierError};
 use crate::{
     accounts::AccountId,
     clock::Timestamp,
+    events::EventKind,
     ids::AccountPath,
     ledger::{Op, Reply},
     money::Pico,
@@ -28,9 +29,13 @@ impl Cashier {
 
         let mut books = self.books.lock();
         let changes = books.accounts.fund(id, amount);
-        books.slots.publish(&books.accounts, id);
-        self.tell(&books, &changes);
-        Ok(books.accounts.get(id).remaining().unwrap_or(Pico::MAX))
+        self.raise(&books, EventKind::Funded, id, Some(actor_uid), format!("${amount} added to the budget"), now);
+        books.publish_line(id);
+        self.changed(&mut books, &changes);
+        let account = books.accounts.get(id);
+        let remaining = books.accounts.nearest(account).unwrap_or(Pico::MAX);
+        self.wake_all(books);
+        Ok(remaining)
     }
 }
 
@@ -42,7 +47,8 @@ fn fundable(books: &Books, path: &AccountPath, amount: Pico) -> Result<AccountId
         .accounts
         .id(path)
         .ok_or_else(|| CashierError::UnknownAccount { path: path.clone(), known: known(books) })?;
-    let limit = books.accounts.get(id).budget().ok_or_else(|| CashierError::NoLimit { path: path.clone() })?.amount;
+    let limit = books.accounts.get(id).budget().ok_or_else(|| CashierError::NoLimit { path: path.clone() })?;
+    let limit = Pico::new(limit.amount);
     match limit.checked_add(amount) {
         Some(sum) if sum <= Pico::CAP => Ok(id),
         Some(_) | None => Err(CashierError::TooMuch { amount, limit }),
@@ -50,7 +56,7 @@ fn fundable(books: &Books, path: &AccountPath, amount: Pico) -> Result<AccountId
 }
 
 /// Agents first, since their names are what people remember.
-fn known(books: &Books) -> String {
+pub(super) fn known(books: &Books) -> String {
     let mut paths: Vec<&str> = books.accounts.ids().skip(1).map(|id| books.accounts.get(id).path.as_str()).collect();
     paths.sort_unstable_by_key(|path| (path.contains('/'), *path));
     match paths.len() {

@@ -6,13 +6,13 @@ use tokio::sync::oneshot;
 
 use super::{Cashier, CashierError};
 use crate::{
+    accounts::{Charged, Grant, Posting},
     clock::{self, Timestamp},
-    exchange::{Detail, Outcome, Row},
+    exchange::Row,
     ids::{AccountPath, ExchangeId},
     ledger::{HoldRecord, Op, Resolves},
+    measure::Amounts,
     money::Pico,
-    pricing::PriceKind,
-    usage::{Quality, Usage},
 };
 
 /// Money set aside for one exchange. Consumed by [`Hold::settle`], also where nothing was spent, or by
@@ -23,6 +23,12 @@ pub struct Hold {
     pub amount: Pico,
     /// The output ceiling that the request must be given for the hold to be its worst case.
     pub clamp: Option<u64>,
+    /// How the limit stood that would have refused it, were it enforced.
+    pub would_refuse: Option<String>,
+    /// Beyond a limit at which its account goes on.
+    pub overage: bool,
+    /// For a cheaper model that took over at the limit.
+    degraded: bool,
     /// Taken by whoever finishes the hold.
     parts: Option<HoldParts>,
     durable: Durable,
@@ -70,12 +76,16 @@ impl fmt::Debug for Hold {
 impl Hold {
     pub(super) fn new(
         account: AccountPath,
+        grant: &Grant,
+        degraded: bool,
         parts: HoldParts,
         durable: Option<oneshot::Receiver<Result<(), String>>>,
     ) -> Self {
         let HoldRecord { id, amount, clamp, .. } = *parts.record;
         let durable = durable.map_or(Durable::Known(Ok(())), Durable::Waiting);
-        Self { id, account, amount, clamp, parts: Some(parts), durable }
+        let would_refuse = grant.would_refuse.as_ref().map(|loose| loose.text.clone());
+        let overage = grant.overage;
+        Self { id, account, amount, clamp, would_refuse, overage, degraded, parts: Some(parts), durable }
     }
 
     /// Waits until the hold's row is durable, as the durability level asks for it.
@@ -94,7 +104,7 @@ impl Hold {
     pub fn grow(&mut self, more: Pico) -> bool {
         let Some(HoldParts { cashier, record }) = &self.parts else { return false };
         let mut books = cashier.books.lock();
-        if !books.accounts.grow(record.account, more) {
+        if !books.accounts.grow(record.account, record.category(), more, self.degraded) {
             return false;
         }
         books.publish_line(record.account);
@@ -117,15 +127,20 @@ impl Hold {
         let Some(HoldParts { cashier, record }) = self.parts.take() else { return };
         let id = record.account;
         let mut books = cashier.books.lock();
-        let changes = books.accounts.settle(id, self.amount, Pico::ZERO);
+        let held = record.held(self.amount);
+        let nothing = Posting { category: record.category(), used: Amounts::ZERO, at: record.time };
+        let changes = books.accounts.settle(id, &held, &nothing);
         books.publish_line(id);
         let line = books.accounts.line(id);
-        let resolves = Resolves { hold: record.id, amount: self.amount };
+        let resolves = Resolves { hold: record.id, amount: self.amount, tokens: record.tokens };
         let wake = cashier.writer.push(Op::Release { line: line.clone(), resolves }, None);
         cashier.tell(&books, &changes);
         line.iter().for_each(|&at| cashier.release_if_unused(&mut books, at));
+        let told = cashier.serve(&mut books, &line);
         drop(books);
         cashier.writer.wake(&wake);
+        cashier.writer.wake_up();
+        told.tell();
     }
 
     /// Takes the hold out of its owner's hands: whoever has the parts finishes it.
@@ -139,6 +154,8 @@ impl Hold {
         row.account.clone_from(&self.account);
         row.held_usd = self.amount;
         row.cost_usd = row.cost_usd.max(Pico::ZERO);
+        row.detail.would_refuse = self.would_refuse.take();
+        row.detail.overage = self.overage;
         cashier.end_hold(&record, self.amount, row);
     }
 }
@@ -160,54 +177,29 @@ impl Drop for Hold {
 
 impl Cashier {
     /// Memory and book at once, so that the very next connect sees them; the ledger's row follows.
-    pub(super) fn end_hold(&self, record: &HoldRecord, amount: Pico, row: Row) {
+    pub(super) fn end_hold(&self, record: &HoldRecord, amount: Pico, mut row: Row) {
         let id = record.account;
         let mut books = self.books.lock();
-        let changes = books.accounts.settle(id, amount, row.cost_usd);
+        books.label(id, &mut row);
+        let changes = books.accounts.settle(id, &record.held(amount), &row.posting(Some(record.tokens)));
         books.accounts.count(id, row.exchanges(), row.refusals());
         books.publish_line(id);
         let line = books.accounts.line(id);
-        let resolves = Some(Resolves { hold: record.id, amount });
+        let resolves = Some(Resolves { hold: record.id, amount, tokens: record.tokens });
+        let charged = Charged { at: row.time, cost: row.cost_usd, held: Some(amount) };
         let wake = self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves }, None);
         self.tell(&books, &changes);
+        self.observe(&mut books, &line, &charged);
         line.iter().for_each(|&at| self.release_if_unused(&mut books, at));
+        let told = self.serve(&mut books, &line);
         drop(books);
         self.writer.wake(&wake);
+        self.writer.wake_up();
+        told.tell();
     }
 }
 
 /// The row of a hold that nobody settled: charged in full.
 pub(super) fn unresolved(record: &HoldRecord, account: AccountPath, amount: Pico, now: Timestamp, reason: &str) -> Row {
-    let request = record.request.clone();
-    Row {
-        id: record.id,
-        time: record.time,
-        account,
-        process: record.process.clone(),
-        provider: request.provider,
-        endpoint: request.endpoint,
-        host: request.host,
-        method: request.method,
-        path: request.path,
-        model: None,
-        requested_model: request.requested_model,
-        status: None,
-        stream: request.stream,
-        usage: Usage::default(),
-        usage_quality: Quality::Absent,
-        held_usd: amount,
-        cost_usd: amount,
-        price: PriceKind::Priced,
-        clamped: record.clamp,
-        outcome: Outcome::Unresolved,
-        ttfb_ms: None,
-        duration_ms: u64::try_from((now.micros() - record.time.micros()) / 1_000).unwrap_or(0),
-        request_id: None,
-        reason: Some(reason.to_owned()),
-        count: 1,
-        category: request.category,
-        notional_usd: None,
-        detail: Detail::default(),
-        corrects: None,
-    }
+    record.unresolved(account, amount, now, reason)
 }

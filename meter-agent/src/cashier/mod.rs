@@ -5,29 +5,47 @@
 //!
 //! Fail-closed: what cannot be recorded is not admitted. Recording what was spent never fails on a limit.
 
+mod admit;
+mod apply;
 mod bind;
 mod error;
 mod fund;
 mod hold;
+mod in_force;
+mod observe;
+mod pace;
 mod recover;
+mod refusals;
 mod results;
 mod slots;
 mod status;
+mod waiting;
 
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod ledger_tests;
+#[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod observe_tests;
 #[cfg(test)]
 mod results_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod waiting_tests;
+#[cfg(test)]
+mod window_tests;
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use meter_common::AccountRef;
@@ -35,24 +53,26 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, oneshot};
 
 pub use self::{
+    admit::{Asked, Refused},
+    bind::Given,
     error::CashierError,
     hold::{DurableWait, Hold},
+    in_force::InForce,
     status::{AccountStatus, Budget, LimitStatus, Summary},
 };
-use self::{hold::HoldParts, results::Jobs, slots::Slots};
+use self::{pace::Gates, refusals::Refusals, results::Jobs, slots::Slots, waiting::Waiting};
+pub use crate::accounts::Plan;
 pub use crate::exchange::RequestLine;
 use crate::{
-    accounts::{AccountId, Accounts, Change, Denied, State},
+    accounts::{AccountId, Accounts, Change, Charged, QUARTERS_KEPT, State, quarter},
     clock::Timestamp,
     exchange::Row,
-    ids::{AccountPath, ExchangeId, Process},
-    ledger::{HoldRecord, Op, Reply, Wake, Writer},
+    ids::AccountPath,
+    ledger::{Op, Reply, Wake, Writer},
     money::Pico,
-    pricing::Quote,
-    usage::BudgetFacts,
 };
 
-/// State changes that a receiver may be behind; one that is further behind reads [`Cashier::draining`] instead.
+/// State changes that a receiver may be behind; one that is further behind reads [`Cashier::ending`] instead.
 const CHANGES_MAX: usize = 1_024;
 
 /// When an answer may be released relative to its hold's row.
@@ -65,24 +85,6 @@ pub enum Durability {
     Full,
     /// Do not wait.
     Relaxed,
-}
-
-/// What the config says about agents.
-#[derive(Clone, Debug, Default)]
-pub struct Plan {
-    /// `[agent.NAME] budget_usd`: the agent's `total` limit.
-    pub agents: Vec<(AccountPath, Option<Pico>)>,
-}
-
-/// Why a request was not admitted.
-#[derive(Clone, Debug)]
-pub enum Refused {
-    /// It does not fit a limit.
-    Budget(BudgetFacts),
-    /// The account is not open any more (stopped, revoked, closed) or is unknown (a stale reference).
-    NotOpen { account: String, state: &'static str, budget: Option<BudgetFacts> },
-    /// The ledger cannot be written; nothing is admitted until it can.
-    Ledger(String),
 }
 
 /// An account changed its state; told to whoever must end its connections.
@@ -103,6 +105,7 @@ pub struct Cashier {
     /// One funding at a time, so that two together cannot pass the largest limit.
     funding: Mutex<()>,
     rows_dropped: AtomicU64,
+    gates: Gates,
 }
 
 /// What the lock is around.
@@ -110,9 +113,17 @@ struct Books {
     accounts: Accounts,
     slots: Slots,
     jobs: Jobs,
+    waiting: Waiting,
+    /// Refusals that are counted, and not written yet.
+    refusals: Refusals,
 }
 
 impl Books {
+    /// Puts the account's labels on its row.
+    fn label(&self, id: AccountId, row: &mut Row) {
+        row.detail.labels.clone_from(&self.accounts.get(id).policy.labels);
+    }
+
     /// Publishes every bound account from `id` up to the host.
     fn publish_line(&self, id: AccountId) {
         for at in self.accounts.line(id) {
@@ -122,67 +133,68 @@ impl Books {
 }
 
 impl Cashier {
-    /// Holds the worst case on the whole path to the host, in one step, or nothing. `request` is what the hold's row
-    /// says if it is never resolved.
-    #[expect(clippy::result_large_err, reason = "a refusal is rare, and its facts go into the answer as they are")]
-    pub fn admit(
-        self: &Arc<Self>,
-        account: AccountRef,
-        process: &Process,
-        request: RequestLine,
-        quote: &Quote,
-        now: Timestamp,
-    ) -> Result<Hold, Refused> {
-        if let Some(fault) = self.writer.fault() {
-            return Err(Refused::Ledger(fault));
-        }
-        let record = |id, grant: crate::accounts::Grant| HoldRecord {
-            id: ExchangeId::new(),
-            account: id,
-            amount: grant.amount,
-            clamp: grant.clamp,
-            time: now,
-            process: process.clone(),
-            request,
-        };
-        let mut books = self.books.lock();
-        let Some(id) = books.slots.owner(account) else {
-            return Err(Refused::NotOpen { account: "unknown".to_owned(), state: "unknown", budget: None });
-        };
-        let grant = match books.accounts.admit(id, quote) {
-            Ok(grant) => grant,
-            Err(denied) => return Err(self.refused(&mut books, denied)),
-        };
-        books.publish_line(id);
-        let line = books.accounts.line(id);
-        let path = books.accounts.get(id).path.clone();
-        let record = Arc::new(record(id, grant));
-        let (reply, durable) = self.durable_reply();
-        let wake = self.writer.push(Op::Hold { line, hold: Arc::clone(&record) }, reply);
-        drop(books);
-        self.writer.wake(&wake);
-        Ok(Hold::new(path, HoldParts { cashier: Arc::clone(self), record }, durable))
-    }
-
-    /// Writes a row that no hold stands for: a free call, a refusal by the sidecar or the kernel. Where the
-    /// ledger is not writable and too much waits already, rows that cost nothing are dropped and counted.
+    /// Writes a row that no hold stands for: a free call, a refusal by the sidecar or the kernel. Refusals of one kind
+    /// gather in a row a minute. Where the ledger is not writable and too much waits already, refusals gather, and
+    /// free calls are dropped and counted.
     pub fn record(&self, mut row: Row) {
         row.cost_usd = row.cost_usd.max(Pico::ZERO);
-        if !row.cost_usd.is_positive() && !self.writer.has_room() {
+        let (gathers, has_room) = (Refusals::is_one(&row), self.writer.has_room());
+        if !row.cost_usd.is_positive() && !gathers && !has_room {
             self.rows_dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let mut books = self.books.lock();
         let id = books.accounts.id(&row.account).unwrap_or(AccountId::HOST);
         row.account = books.accounts.get(id).path.clone();
+        books.label(id, &mut row);
         books.accounts.count(id, row.exchanges(), row.refusals());
+        if gathers {
+            let rows = books.refusals.add(id, row, has_room);
+            self.write_rows(&books, rows);
+            return;
+        }
         let line = books.accounts.line(id);
-        let changes = books.accounts.charge(id, row.cost_usd);
+        let changes = books.accounts.charge(id, &row.posting(None));
         books.publish_line(id);
-        let wake = self.writer.push(Op::Row { line, row: Box::new(row), resolves: None }, None);
+        let charged = Charged { at: row.time, cost: row.cost_usd, held: None };
+        let wake = self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves: None }, None);
         self.tell(&books, &changes);
+        self.observe(&mut books, &line, &charged);
         drop(books);
         self.writer.wake(&wake);
+    }
+
+    /// Writes the refusals that have gathered in the minutes that are over; to be called every few seconds.
+    pub fn write_refusals(&self, now: Timestamp) {
+        if self.writer.has_room() {
+            let mut books = self.books.lock();
+            let rows = books.refusals.due(now);
+            self.write_rows(&books, rows);
+        }
+    }
+
+    fn write_all_refusals(&self) {
+        let mut books = self.books.lock();
+        let rows = books.refusals.all();
+        self.write_rows(&books, rows);
+    }
+
+    /// Queues rows that were counted before and cost nothing.
+    fn write_rows(&self, books: &Books, rows: Vec<Row>) {
+        for row in rows {
+            let id = books.accounts.id(&row.account).unwrap_or(AccountId::HOST);
+            let line = books.accounts.line(id);
+            let wake = self.writer.push(Op::Row { line, row: Box::new(row), resolves: None }, None);
+            self.writer.wake(&wake);
+        }
+    }
+
+    /// Sums up rows older than `keep` by day while the ledger has nothing else to do.
+    pub fn roll_up(&self, keep: Duration, now: Timestamp) {
+        let before = quarter(now).saturating_sub(QUARTERS_KEPT);
+        self.writer.wake(&self.writer.push(Op::FoldQuarters { before }, None));
+        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+        self.writer.roll_up(Timestamp::from_micros(now.micros().saturating_sub(keep)));
     }
 
     /// The enforcer has ended the account's connections: `draining` becomes `stopped` and its packets drop.
@@ -199,15 +211,24 @@ impl Cashier {
         self.changes.subscribe()
     }
 
-    /// Bound accounts that are draining now: for an enforcer that starts, or missed changes.
-    pub fn draining(&self) -> Vec<StateChange> {
+    /// Bound accounts whose connections are to be ended, since they drain or people have shut them: for an enforcer
+    /// that starts, or missed changes.
+    pub fn ending(&self) -> Vec<StateChange> {
         let books = self.books.lock();
-        let draining = books.accounts.ids().filter(|&id| books.accounts.get(id).state == State::Draining);
-        draining.filter_map(|id| state_change(&books, Change { account: id, state: State::Draining })).collect()
+        let told = |id| {
+            let state = books.accounts.get(id).state;
+            let is_ending = match state {
+                State::Draining | State::Revoked | State::Closed => true,
+                State::Open | State::Stopped => false,
+            };
+            is_ending.then(|| state_change(&books, Change { account: id, state })).flatten()
+        };
+        books.accounts.ids().filter_map(told).collect()
     }
 
     /// Waits until everything queued so far is durable, or known not to be writable.
     pub async fn flush(&self) {
+        self.write_all_refusals();
         let (tell, told) = oneshot::channel();
         let reply = Reply::First(Box::new(move |result| drop(tell.send(result))));
         let wake = self.writer.push(Op::Barrier, Some(reply));
@@ -219,6 +240,7 @@ impl Cashier {
     /// Writes what is queued, marks a clean shutdown and ends the writer. Holds still outstanding stay in the
     /// ledger and are charged at the next start.
     pub async fn close(&self) {
+        self.write_all_refusals();
         let writer = Arc::clone(&self.writer);
         if tokio::task::spawn_blocking(move || writer.close()).await.is_err() {
             tracing::error!("the ledger's writer could not be joined");
@@ -250,26 +272,13 @@ impl Cashier {
         }
     }
 
-    fn refused(&self, books: &mut Books, denied: Denied) -> Refused {
-        match denied {
-            Denied::Budget { facts, changes } => {
-                changes.iter().for_each(|change| books.slots.publish(&books.accounts, change.account));
-                self.tell(books, &changes);
-                Refused::Budget(*facts)
-            }
-            Denied::NotOpen { account, state, facts } => Refused::NotOpen {
-                account: books.accounts.get(account).path.to_string(),
-                state: state.as_str(),
-                budget: facts.map(|facts| *facts),
-            },
-        }
-    }
-
     /// Queues and broadcasts states, under the lock so that they are told in the order in which they came about.
     fn tell(&self, books: &Books, changes: &[Change]) {
         for &change in changes {
-            let wake = self.writer.push(Op::State { id: change.account, state: change.state }, None);
-            self.writer.wake(&wake);
+            let account = books.accounts.get(change.account);
+            let (since, reason) = (account.since, account.reason.clone());
+            let op = Op::State { id: change.account, state: change.state, since, reason };
+            self.writer.wake(&self.writer.push(op, None));
             if let Some(told) = state_change(books, change) {
                 // No receiver is not an error: the next one asks for what is draining.
                 let _ = self.changes.send(told);

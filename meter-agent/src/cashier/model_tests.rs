@@ -64,8 +64,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let page = Page::new();
         let cashier = open(dir.path(), &page, Some(1_000), false);
-        let tasks = TASKS.iter().map(|t| cashier.bind(&path(t), None, NOW).unwrap()).collect();
-        let agent = cashier.bind(&path("research"), None, NOW).unwrap();
+        let tasks = TASKS.iter().map(|t| cashier.bind(&path(t), &fake::given(None), NOW).unwrap()).collect();
+        let agent = cashier.bind(&path("research"), &fake::given(None), NOW).unwrap();
         let found = copy(dir.path());
         Self { dir, page, cashier, tasks, agent, holds: Vec::new(), found }
     }
@@ -87,7 +87,7 @@ impl World {
             Step::FinishStop => self.cashier.finish_stop(self.agent),
             Step::Snapshot => {
                 // Binding again waits for everything before it.
-                self.cashier.bind(&path("research"), None, NOW).unwrap();
+                self.cashier.bind(&path("research"), &fake::given(None), NOW).unwrap();
                 self.found = copy(self.dir.path());
             }
         }

@@ -16,16 +16,19 @@ use tokio::sync::broadcast;
 use super::{
     Books, CHANGES_MAX, Cashier, CashierError, Durability, Plan,
     hold::unresolved,
+    pace::Gates,
+    refusals::Refusals,
     results::Jobs,
     slots::{HOST, Slots},
+    waiting::Waiting,
 };
 use crate::{
-    accounts::{Account, AccountId, Accounts, Changes, Limit},
+    accounts::{Account, AccountId, Accounts, Category, Changes, Extension, LimitRule},
     clock::Timestamp,
-    exchange::{RequestLine, Row},
-    ids::{AccountPath, ExchangeId, Process},
+    exchange::Row,
+    ids::ExchangeId,
     kernel::Book,
-    ledger::{HoldRecord, Loaded, LoadedAccount, Op, Resolves, Store, Writer},
+    ledger::{HoldRecord, Loaded, LoadedAccount, LoadedQuarter, Op, Resolves, Store, Writer},
     money::Pico,
 };
 
@@ -43,15 +46,21 @@ impl Cashier {
     ) -> Result<Arc<Self>, CashierError> {
         let mut store = Store::open(data_dir)?;
         let loaded = store.load()?;
-        let mut recovery = Recovery::new(&loaded, now);
-        recovery.apply_plan(&loaded, plan);
+        let mut recovery = Recovery::new(&loaded, plan, now);
+        recovery.apply_plan(&loaded, plan, survived);
         let jobs = Jobs::restore(&loaded);
         recovery.charge_open_holds(&loaded.holds, &jobs);
         let kept = recovery.believe_book(&loaded, book.as_ref(), survived);
-        let Recovery { accounts, ops, .. } = recovery;
+        recovery.charge_floor(loaded.floor);
+        let Recovery { mut accounts, ops, .. } = recovery;
+        accounts.take_for_told();
         store.commit(&ops.iter())?;
+        if loaded.floor.is_some() {
+            store.forget_floor()?;
+        }
 
-        let books = Books { slots: slots(book, &accounts, &kept), accounts, jobs };
+        let (refusals, waiting) = (Refusals::default(), Waiting::default());
+        let books = Books { slots: slots(book, &accounts, &kept), accounts, jobs, refusals, waiting };
         books.accounts.ids().for_each(|id| books.slots.publish(&books.accounts, id));
         let writer = Arc::new(Writer::start(store).map_err(|e| CashierError::Other(e.to_string()))?);
         Ok(Arc::new_cyclic(|me| Self {
@@ -62,6 +71,7 @@ impl Cashier {
             changes: broadcast::Sender::new(CHANGES_MAX),
             funding: Mutex::new(()),
             rows_dropped: 0.into(),
+            gates: Gates::default(),
         }))
     }
 }
@@ -74,44 +84,56 @@ struct Recovery {
 }
 
 impl Recovery {
-    fn new(loaded: &Loaded, now: Timestamp) -> Self {
-        let mut accounts = Accounts::new();
+    fn new(loaded: &Loaded, plan: &Plan, now: Timestamp) -> Self {
+        let mut accounts = Accounts::new(plan.zone.clone(), now);
         for known in &loaded.accounts {
             let id = accounts.ensure(&known.path, &mut Vec::new());
             debug_assert_eq!(id, known.id, "the ledger's ids have no gaps and parents come first");
-            restore(accounts.get_mut(id), known);
+        }
+        for (id, extension) in &loaded.extensions {
+            accounts.get_mut(*id).extensions.push(*extension);
+        }
+        for LoadedQuarter { account, quarter, category, used } in &loaded.quarters {
+            for at in accounts.line(*account) {
+                let account = accounts.get_mut(at);
+                account.post_quarter(*category, *quarter, *used);
+            }
+        }
+        for known in &loaded.accounts {
+            restore(accounts.get_mut(known.id), known, now);
         }
         Self { accounts, ops: Vec::new(), now }
     }
 
-    /// The config's budgets in place of those it gave the last time; its agents exist from the start.
-    fn apply_plan(&mut self, loaded: &Loaded, plan: &Plan) {
-        let budgets: HashMap<&AccountPath, Option<Pico>> = plan.agents.iter().map(|(p, b)| (p, *b)).collect();
-        for known in &loaded.accounts {
-            let configured = budgets.get(&known.path).copied().flatten();
-            self.configure(known.id, known.config_budget, configured, known.budget);
-        }
-        for (path, configured) in &plan.agents {
-            let mut made = Vec::new();
-            let id = self.accounts.ensure(path, &mut made);
-            for &at in &made {
-                let account = self.accounts.get(at);
-                self.ops.push(Op::Account { id: at, parent: account.parent, path: account.path.clone() });
+    /// The config's word in place of that of the last time; its agents exist from the start.
+    fn apply_plan(&mut self, loaded: &Loaded, plan: &Plan, survived: bool) {
+        let mut kept = Vec::new();
+        for (from, to) in &plan.renamed {
+            let bound = |known: &LoadedAccount| known.bound.is_some() && known.path.is_within(from);
+            if survived && loaded.accounts.iter().any(bound) {
+                tracing::warn!(%from, %to, "not renamed: it has processes; end them and start the daemon again");
+                kept.push(from.clone());
+                continue;
             }
-            if made.contains(&id) {
-                self.configure(id, None, *configured, None);
+            for id in self.accounts.rename(from, to) {
+                self.ops.push(Op::Rename { id, path: self.accounts.get(id).path.clone() });
             }
         }
-    }
-
-    fn configure(&mut self, id: AccountId, was: Option<Pico>, configured: Option<Pico>, given: Option<Pico>) {
-        let before = self.accounts.get(id).budget().copied();
-        let changes = self.accounts.set_budget(id, configured.or(given));
+        let mut made = Vec::new();
+        let changes = self.accounts.set_plan(&plan.with_old_names(&kept), &mut made);
+        for &at in &made {
+            let account = self.accounts.get(at);
+            self.ops.push(Op::Account { id: at, parent: account.parent, path: account.path.clone() });
+        }
+        for id in self.accounts.ids() {
+            let account = self.accounts.get(id);
+            let limits = account.rules();
+            if loaded.accounts.get(id.get() as usize).is_none_or(|known| known.in_force != limits) {
+                let forget_smallest = account.smallest_hold.is_none();
+                self.ops.push(Op::InForce { id, limits, forget_smallest });
+            }
+        }
         self.tell(&changes);
-        if was != configured {
-            let forget_smallest = Limit::forgets(before.as_ref(), self.accounts.get(id).budget());
-            self.ops.push(Op::ConfigBudget { id, configured, forget_smallest });
-        }
     }
 
     /// Nobody can say what an exchange used that was under way when the sidecar ended: all that was held. What waits
@@ -120,10 +142,10 @@ impl Recovery {
         let parked: HashSet<ExchangeId> = jobs.parked().map(|hold| hold.id).collect();
         for hold in holds {
             if parked.contains(&hold.id) {
-                self.accounts.restore_parked(hold.account, hold.amount);
+                self.accounts.restore_parked(hold.account, &hold.held(hold.amount));
                 continue;
             }
-            let resolves = Resolves { hold: hold.id, amount: hold.amount };
+            let resolves = Resolves { hold: hold.id, amount: hold.amount, tokens: hold.tokens };
             self.charge(hold, "the sidecar ended before the exchange did", Some(resolves));
         }
     }
@@ -170,17 +192,9 @@ impl Recovery {
         let total = Pico::new(record.spent.saturating_add(held));
         let account = self.accounts.get(id);
         let parked = account.held();
-        let more = total.saturating_sub(account.spent).saturating_sub(parked);
+        let more = total.saturating_sub(account.spent()).saturating_sub(parked);
         if more.is_positive() {
-            let hold = HoldRecord {
-                id: ExchangeId::new(),
-                account: id,
-                amount: more,
-                clamp: None,
-                time: self.now,
-                process: Process::default(),
-                request: RequestLine::default(),
-            };
+            let hold = HoldRecord::unknown(id, more, self.now);
             self.charge(&hold, "the kernel's map knew of more than the ledger", None);
         }
         // Whatever was held has ended but what is parked; the totals of a binding go on from where they were.
@@ -189,32 +203,53 @@ impl Recovery {
         account.hold_ended = account.hold_granted.wrapping_sub(parked);
     }
 
+    /// An older ledger was accepted in place of a newer one: the host has spent what it had by that.
+    fn charge_floor(&mut self, floor: Option<Pico>) {
+        let spent = self.accounts.get(AccountId::HOST).spent();
+        let missing = floor.map_or(Pico::ZERO, |floor| floor.saturating_sub(spent));
+        if missing.is_positive() {
+            let hold = HoldRecord::unknown(AccountId::HOST, missing, self.now);
+            self.charge(&hold, "an older ledger was accepted, which lacks what the host had spent since", None);
+        }
+    }
+
     fn charge(&mut self, hold: &HoldRecord, reason: &str, resolves: Option<Resolves>) {
         let path = self.accounts.get(hold.account).path.clone();
         let row: Row = unresolved(hold, path, hold.amount, self.now, reason);
         self.accounts.count(hold.account, row.exchanges(), row.refusals());
-        let changes = self.accounts.charge(hold.account, hold.amount);
+        let changes = self.accounts.charge(hold.account, &row.posting(resolves.map(|r| r.tokens)));
         let line = self.accounts.line(hold.account);
         self.ops.push(Op::Row { line, row: Box::new(row), resolves });
         self.tell(&changes);
     }
 
     fn tell(&mut self, changes: &Changes) {
-        self.ops.extend(changes.iter().map(|c| Op::State { id: c.account, state: c.state }));
+        let accounts = &self.accounts;
+        self.ops.extend(changes.iter().map(|change| {
+            let account = accounts.get(change.account);
+            Op::State { id: change.account, state: change.state, since: account.since, reason: account.reason.clone() }
+        }));
     }
 }
 
-fn restore(account: &mut Account, known: &LoadedAccount) {
+fn restore(account: &mut Account, known: &LoadedAccount, now: Timestamp) {
     account.state = known.state;
-    account.spent = known.spent;
+    account.since = known.since;
+    account.reason.clone_from(&known.reason);
+    account.status = known.status;
+    account.tally_mut(Category::ANY).set_spent(known.spent);
     account.exchanges = known.exchanges;
     account.refusals = known.refusals;
     account.funded = known.funded;
-    account.limits = known
-        .configured()
-        .map(|amount| Limit { smallest_hold: known.smallest_hold, ..Limit::total(amount, known.funded) })
-        .into_iter()
-        .collect();
+    account.smallest_hold = known.smallest_hold;
+    account.given.limits = known.budget.map(LimitRule::budget).into_iter().collect();
+    account.given.labels.clone_from(&known.labels);
+    // As they were in force, so that a raise since then is known as one: also by money of which the state knows nothing,
+    // because the sidecar ended between the two.
+    let in_time = |e: &&Extension| e.until > now && e.from < known.since;
+    let extended = account.extensions.iter().filter(in_time).fold(Pico::ZERO, |sum, e| sum.saturating_add(e.by));
+    let funded = known.funded.saturating_sub(known.funded_since);
+    account.limits = known.in_force.iter().map(|rule| rule.in_force(funded, extended)).collect();
 }
 
 /// Slots with the kept bindings. Whoever keeps the cgroups unbinds those that have none any more.

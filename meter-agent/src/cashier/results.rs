@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{Books, Cashier, Hold, hold::unresolved};
 use crate::{
-    accounts::AccountId,
+    accounts::{AccountId, Charged},
     clock::Timestamp,
     exchange::{
         Row,
@@ -115,7 +115,8 @@ impl Cashier {
             return;
         }
         let id = record.account;
-        let changes = books.accounts.park(id);
+        books.label(id, &mut row);
+        let changes = books.accounts.park(id, &record.held(hold.amount));
         books.accounts.count(id, row.exchanges(), row.refusals());
         books.publish_line(id);
         let line = books.accounts.line(id);
@@ -127,8 +128,12 @@ impl Cashier {
         let wake = self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves: None }, None);
         self.tell(&books, &changes);
         line.iter().for_each(|&at| self.release_if_unused(&mut books, at));
+        // Those who waited for this hold wait for an exchange that has ended.
+        let told = self.serve(&mut books, &line);
         drop(books);
         self.writer.wake(&wake);
+        self.writer.wake_up();
+        told.tell();
     }
 
     /// Charges the row that shows a result, in place of what its order had set aside or was charged. `own` is the
@@ -198,38 +203,45 @@ impl Cashier {
             let lapsed = Job::Lapsed { row: id, account, charged, since: now };
             books.jobs.waiting.insert((provider, result), lapsed);
         }
-        let wake = self.writer.push(Op::PruneResults { before: forgotten, keep: RESULTS_MAX }, None);
-        drop(books);
-        self.writer.wake(&wake);
+        self.writer.push_quietly(Op::PruneResults { before: forgotten, keep: RESULTS_MAX }, None);
+        self.wake_all(books);
     }
 
     fn end_parked(&self, record: &HoldRecord, amount: Pico, row: Row) {
         let mut books = self.books.lock();
         self.end_parked_in(&mut books, record, amount, row);
+        self.wake_all(books);
     }
 
     fn end_parked_in(&self, books: &mut Books, record: &HoldRecord, amount: Pico, mut row: Row) {
         let id = record.account;
         row.account.clone_from(&books.accounts.get(id).path);
         row.held_usd = amount;
-        let changes = books.accounts.settle_parked(id, amount, row.cost_usd);
+        books.label(id, &mut row);
+        let posting = row.posting(Some(record.tokens));
+        let changes = books.accounts.settle_parked(id, &record.held(amount), &posting);
         books.accounts.count(id, row.exchanges(), row.refusals());
         books.publish_line(id);
         let line = books.accounts.line(id);
-        let resolves = Some(Resolves { hold: record.id, amount });
-        self.writer.wake(&self.writer.push(Op::Row { line, row: Box::new(row), resolves }, None));
+        let resolves = Some(Resolves { hold: record.id, amount, tokens: record.tokens });
+        let charged = Charged { at: row.time, cost: row.cost_usd, held: Some(amount) };
+        self.writer.wake(&self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves }, None));
         self.tell(books, &changes);
+        self.observe(books, &line, &charged);
     }
 
     fn correct(&self, id: AccountId, mut row: Row) {
         let mut books = self.books.lock();
         row.account.clone_from(&books.accounts.get(id).path);
-        let changes = books.accounts.correct(id, row.cost_usd);
+        books.label(id, &mut row);
+        let changes = books.accounts.charge(id, &row.posting(None));
         books.accounts.count(id, row.exchanges(), row.refusals());
         books.publish_line(id);
         let line = books.accounts.line(id);
-        self.writer.wake(&self.writer.push(Op::Row { line, row: Box::new(row), resolves: None }, None));
+        let charged = Charged { at: row.time, cost: row.cost_usd, held: None };
+        self.writer.wake(&self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves: None }, None));
         self.tell(&books, &changes);
+        self.observe(&mut books, &line, &charged);
     }
 
     fn remember(&self, provider: &str, result: &str, state: ResultState, time: Timestamp) {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Cashier, RequestLine,
-    fake::{NOW, Page, assert_published, fixed, open, path, process, row, spent},
+    Cashier,
+    fake::{NOW, Page, admit, assert_published, given, open, path, row, spent},
     results::{RESULT_MEMORY, RESULT_WAIT},
 };
 use crate::{
@@ -23,8 +23,8 @@ fn result(standing: Standing) -> ResultRef {
 
 /// Orders a result: it is waited for, and its hold stays.
 fn order(cashier: &Arc<Cashier>) {
-    let account = cashier.bind(&path("research/t"), None, NOW).unwrap();
-    let hold = cashier.admit(account, &process(), RequestLine::default(), &fixed(HELD), NOW).unwrap();
+    let account = cashier.bind(&path("research/t"), &given(None), NOW).unwrap();
+    let hold = admit(cashier, account, HELD).unwrap();
     let pending = result(Standing::Pending);
     assert_eq!(cashier.see_result("openai", &pending), Verdict::Wait);
     cashier.park(hold, row(0), "openai", &pending);
@@ -139,7 +139,7 @@ async fn a_correction_opens_an_account_that_has_money_again() {
     let (dir, page) = (tempfile::tempdir().unwrap(), Page::new());
     let cashier = open(dir.path(), &page, Some(HELD), false);
     order(&cashier);
-    let account = cashier.bind(&path("research/t"), None, NOW).unwrap();
+    let account = cashier.bind(&path("research/t"), &given(None), NOW).unwrap();
     cashier.lapse_results(after(RESULT_WAIT));
     assert!(!cashier.is_open(account));
     assert_eq!(show(&cashier, 25), Verdict::Charge);

@@ -110,8 +110,8 @@ impl Slots {
         self.book.publish(
             binding.account.slot,
             &Balance {
-                remaining: account.remaining_word(),
-                spent: account.spent.get(),
+                remaining: accounts.remaining_word(account),
+                spent: account.spent().get(),
                 hold_granted: account.hold_granted.get(),
                 hold_ended: account.hold_ended.get(),
                 generation: binding.account.generation,

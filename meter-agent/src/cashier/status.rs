@@ -1,12 +1,13 @@
 //! The books as people see them.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::Cashier;
 use crate::{
-    accounts::{Account, Limit},
+    accounts::{Account, AccountId, Accounts, Limit, State, TaskStatus, policy::Effective},
+    clock::Timestamp,
     ids::AccountPath,
     money::Pico,
 };
@@ -24,16 +25,39 @@ pub struct AccountStatus {
     pub remaining_usd: Option<Pico>,
     pub limits: Vec<LimitStatus>,
     pub exchanges: u64,
+    /// Why people shut it.
+    pub reason: Option<String>,
+    /// When it came to its state.
+    pub since: Timestamp,
+    /// The nearest account above that is not open, because of which nothing is admitted here either.
+    pub shut_by: Option<AccountPath>,
+    /// How it ended, where it is a task that was closed.
+    pub status: Option<&'static str>,
+    /// How much of the fullest of its limits is gone.
+    pub stage: &'static str,
+    /// What was spent beyond its limits of dollars: of the one that is passed by most.
+    pub overage_usd: Pico,
+    /// Whether its limits refuse anything.
+    pub enforced: bool,
+    pub labels: BTreeMap<String, String>,
+    /// What is in force.
+    #[serde(skip)]
+    pub policy: Arc<Effective>,
 }
 
-/// One limit of an account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// One limit of an account; amounts are in its unit, as decimal strings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitStatus {
-    pub window: &'static str,
-    pub category: &'static str,
-    pub limit_usd: Pico,
-    pub spent_usd: Pico,
-    pub remaining_usd: Pico,
+    pub window: String,
+    pub category: String,
+    pub unit: String,
+    /// With fundings and extensions.
+    pub limit: String,
+    pub spent: String,
+    pub held: String,
+    pub remaining: String,
+    /// When the window ends, RFC 3339; `None` for one that does not.
+    pub reset: Option<String>,
 }
 
 /// What the line at the end of `meter run` says.
@@ -58,7 +82,7 @@ impl Cashier {
     /// Every account, by path, the host first.
     pub fn status(&self) -> Vec<AccountStatus> {
         let books = self.books.lock();
-        let mut list: Vec<_> = books.accounts.ids().map(|id| status(books.accounts.get(id))).collect();
+        let mut list: Vec<_> = books.accounts.ids().map(|id| status(&books.accounts, id)).collect();
         drop(books);
         list.sort_unstable_by(|a, b| (!a.account.is_host(), &a.account).cmp(&(!b.account.is_host(), &b.account)));
         list
@@ -67,7 +91,7 @@ impl Cashier {
     /// One account.
     pub fn status_of(&self, path: &AccountPath) -> Option<AccountStatus> {
         let books = self.books.lock();
-        books.accounts.id(path).map(|id| status(books.accounts.get(id)))
+        books.accounts.id(path).map(|id| status(&books.accounts, id))
     }
 
     /// What an account and those below it have on hold now.
@@ -81,11 +105,11 @@ impl Cashier {
         let id = books.accounts.id(path)?;
         let account = books.accounts.get(id);
         let nearest = books.accounts.line(id).into_iter().map(|at| books.accounts.get(at)).find_map(|account| {
-            let limit_usd = account.budget()?.amount;
-            Some(Budget { account: account.path.clone(), limit_usd, spent_usd: account.spent })
+            let limit_usd = Pico::new(account.budget()?.amount);
+            Some(Budget { account: account.path.clone(), limit_usd, spent_usd: account.spent() })
         });
         Some(Summary {
-            spent: account.spent,
+            spent: account.spent(),
             budget: nearest,
             exchanges: account.exchanges,
             refusals: account.refusals,
@@ -93,25 +117,42 @@ impl Cashier {
     }
 }
 
-fn status(account: &Account) -> AccountStatus {
+fn status(accounts: &Accounts, id: AccountId) -> AccountStatus {
+    let account = accounts.get(id);
+    let mut above = accounts.line(id).into_iter().skip(1).map(|at| accounts.get(at));
+    let shut_by = above.find(|at| at.state != State::Open).map(|at| at.path.clone());
     AccountStatus {
         account: account.path.clone(),
         state: account.state.as_str(),
         cgroups: Vec::new(),
-        spent_usd: account.spent,
+        spent_usd: account.spent(),
         held_usd: account.held(),
-        remaining_usd: account.remaining(),
-        limits: account.limits.iter().map(|l| limit_status(account, l)).collect(),
+        remaining_usd: accounts.nearest(account),
+        limits: account.limits.iter().map(|limit| limit_status(accounts, account, limit)).collect(),
         exchanges: account.exchanges,
+        reason: account.reason.clone(),
+        since: account.since,
+        shut_by,
+        status: account.status.map(TaskStatus::as_str),
+        stage: accounts.stage(id).as_str(),
+        overage_usd: accounts.overage(account),
+        enforced: account.is_enforced(),
+        labels: account.policy.labels.clone(),
+        policy: Arc::clone(&account.policy),
     }
 }
 
-fn limit_status(account: &Account, limit: &Limit) -> LimitStatus {
+pub(super) fn limit_status(accounts: &Accounts, account: &Account, limit: &Limit) -> LimitStatus {
+    let left = accounts.left(account, limit);
+    let bare = |amount| limit.measure(amount).bare();
     LimitStatus {
-        window: limit.window.as_str(),
-        category: limit.category.as_str(),
-        limit_usd: limit.amount,
-        spent_usd: account.spent_in(limit.window),
-        remaining_usd: account.left(limit),
+        window: limit.key.window.as_str().to_owned(),
+        category: limit.key.category.as_str().to_owned(),
+        unit: limit.key.unit.as_str().to_owned(),
+        limit: bare(limit.amount),
+        spent: bare(limit.amount.saturating_sub(left)),
+        held: bare(account.held_of(limit)),
+        remaining: bare(left),
+        reset: accounts.calendar().reset(limit.key.window).map(Timestamp::rfc3339),
     }
 }

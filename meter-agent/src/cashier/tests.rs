@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use meter_common::{AccountRef, UNLIMITED, flag, state};
 
 use super::{
-    fake::{NOW, Page, admit, assert_published, fixed, open, path, row, spent},
+    fake::{NOW, Page, admit, assert_published, open, path, row, spent},
     *,
 };
 use crate::{
@@ -27,13 +27,13 @@ fn desk(budget: Option<i64>) -> Desk {
     let dir = tempfile::tempdir().unwrap();
     let page = Page::new();
     let cashier = open(dir.path(), &page, budget, false);
-    let task = cashier.bind(&path("research/t"), None, NOW).unwrap();
+    let task = cashier.bind(&path("research/t"), &fake::given(None), NOW).unwrap();
     Desk { dir, page, cashier, task }
 }
 
 impl Desk {
     fn agent(&self) -> AccountRef {
-        self.cashier.bind(&path("research"), None, NOW).unwrap()
+        self.cashier.bind(&path("research"), &fake::given(None), NOW).unwrap()
     }
 
     fn agent_state(&self) -> u32 {
@@ -94,8 +94,8 @@ fn sixty_four_at_once_never_spend_more_than_the_budget() {
 fn one_request_too_dear_leaves_the_account_open() {
     let desk = desk(Some(1_000));
     admit(&desk.cashier, desk.task, 100).unwrap().settle(row(100));
-    let Err(Refused::Budget(facts)) = admit(&desk.cashier, desk.task, 5_000) else { panic!() };
-    assert_eq!((facts.account.as_str(), facts.needed_usd), ("research", Pico::new(5_000)));
+    let Err(Refused::Budget { facts, .. }) = admit(&desk.cashier, desk.task, 5_000) else { panic!() };
+    assert_eq!((facts.account.as_str(), facts.needed.amount), ("research", 5_000));
     assert!(desk.cashier.is_open(desk.task));
     assert_eq!(desk.agent_state(), state::OPEN);
     assert!(admit(&desk.cashier, desk.task, 100).is_ok());
@@ -117,7 +117,7 @@ fn a_stop_drains_is_confirmed_and_is_lifted_by_money() {
     assert_eq!(desk.agent_state(), state::DRAINING, "a hold is outstanding");
     second.settle(row(1));
     assert_eq!(told.try_recv().unwrap(), change(state::DRAINING), "the last hold's end is told");
-    assert_eq!(desk.cashier.draining(), [change(state::DRAINING)]);
+    assert_eq!(desk.cashier.ending(), [change(state::DRAINING)]);
     desk.cashier.finish_stop(agent);
     assert_eq!(told.try_recv().unwrap(), change(state::STOPPED));
     assert_eq!(desk.agent_state(), state::STOPPED);
@@ -133,9 +133,9 @@ fn a_stop_drains_is_confirmed_and_is_lifted_by_money() {
 fn a_dropped_hold_is_charged_in_full_as_unresolved() {
     let desk = desk(None);
     let request = RequestLine { provider: "anthropic".to_owned(), ..RequestLine::default() };
-    drop(desk.cashier.admit(desk.task, &fake::process(), request, &fixed(70), NOW).unwrap());
+    drop(desk.cashier.admit_now(&Asked { request, ..fake::asked(desk.task, 70) }, NOW).unwrap());
     assert_eq!(spent(&desk.cashier, "research/t"), 70);
-    desk.cashier.bind(&path("research/t"), None, NOW).unwrap();
+    desk.cashier.bind(&path("research/t"), &fake::given(None), NOW).unwrap();
     let rows = desk.rows(None);
     assert_eq!((rows[0].outcome, rows[0].cost_usd), (Outcome::Unresolved, Pico::new(70)));
     assert_eq!((rows[0].provider.as_str(), rows[0].process.pid), ("anthropic", 42));
@@ -173,7 +173,7 @@ fn refusals_and_free_calls_are_counted_for_what_they_are() {
 #[test]
 fn binding_again_gives_the_same_slot_and_unbinding_makes_it_stale() {
     let desk = desk(None);
-    let (task, again) = (desk.task, desk.cashier.bind(&path("research/t"), None, NOW).unwrap());
+    let (task, again) = (desk.task, desk.cashier.bind(&path("research/t"), &fake::given(None), NOW).unwrap());
     assert_eq!(task, again);
     assert_eq!(desk.cashier.account_of(task), Some(path("research/t")));
     assert_ne!((task.slot, task.generation), (0, 0));
@@ -188,7 +188,7 @@ fn binding_again_gives_the_same_slot_and_unbinding_makes_it_stale() {
     assert!(matches!(admit(&desk.cashier, task, 1), Err(Refused::NotOpen { state: "unknown", .. })));
     wait_until(|| desk.cashier.bound().len() == 1);
     assert_eq!(spent(&desk.cashier, "research/t"), 10, "what it spent stays");
-    let new = desk.cashier.bind(&path("research/t"), None, NOW).unwrap();
+    let new = desk.cashier.bind(&path("research/t"), &fake::given(None), NOW).unwrap();
     assert_ne!(new, task);
     assert_eq!(desk.page.read(new.slot).spent, 10);
 }
@@ -198,7 +198,7 @@ fn a_parent_keeps_its_slot_while_a_child_has_one() {
     let desk = desk(None);
     let agent = desk.agent();
     desk.cashier.unbind(&path("research"));
-    desk.cashier.bind(&path("research/t"), None, NOW).unwrap();
+    desk.cashier.bind(&path("research/t"), &fake::given(None), NOW).unwrap();
     assert_eq!(desk.cashier.account_of(agent), Some(path("research")));
     desk.cashier.unbind(&path("research/t"));
     wait_until(|| desk.cashier.account_of(agent).is_none());
@@ -210,7 +210,7 @@ fn out_of_slots_is_said() {
     let mut books = desk.cashier.books.lock();
     while books.slots.take(crate::accounts::AccountId::new(9_999), crate::accounts::AccountId::HOST).is_some() {}
     drop(books);
-    let error = desk.cashier.bind(&path("other"), None, NOW).unwrap_err().to_string();
+    let error = desk.cashier.bind(&path("other"), &fake::given(None), NOW).unwrap_err().to_string();
     assert!(error.contains("all 16384 slots are bound"), "{error}");
 }
 
@@ -226,7 +226,7 @@ fn a_limit_of_zero_tells_the_kernel_to_let_connects_pass() {
 #[test]
 fn a_task_s_own_budget_caps_it() {
     let desk = desk(Some(1_000));
-    let capped = desk.cashier.bind(&path("research/u"), Some(Pico::new(50)), NOW).unwrap();
+    let capped = desk.cashier.bind(&path("research/u"), &fake::given(Some(50)), NOW).unwrap();
     assert_eq!(desk.page.read(capped.slot).remaining, 50);
     assert!(admit(&desk.cashier, capped, 51).is_err());
     assert!(admit(&desk.cashier, desk.task, 51).is_ok());
@@ -234,11 +234,14 @@ fn a_task_s_own_budget_caps_it() {
     let paths: Vec<_> = status.iter().map(|s| s.account.as_str()).collect();
     assert_eq!(paths, ["host", "research", "research/t", "research/u"]);
     let limit = LimitStatus {
-        window: "total",
-        category: "any",
-        limit_usd: Pico::new(50),
-        spent_usd: Pico::ZERO,
-        remaining_usd: Pico::new(50),
+        window: "total".to_owned(),
+        category: "any".to_owned(),
+        unit: "usd".to_owned(),
+        limit: "0.00000000005".to_owned(),
+        spent: "0".to_owned(),
+        held: "0".to_owned(),
+        remaining: "0.00000000005".to_owned(),
+        reset: None,
     };
     assert_eq!(status[3].limits, [limit]);
     let one = desk.cashier.status_of(&path("research/u")).unwrap();
@@ -263,7 +266,7 @@ fn a_funding_that_cannot_be_says_why() {
     assert!(fund("reserch", Pico::new(1)).contains("known are: research, research/t"));
     assert!(fund("research", Pico::new(1)).contains("has no limit to fund"));
     assert!(fund("research", Pico::ZERO).contains("funds nothing"));
-    desk.cashier.bind(&path("research/u"), Some(Pico::new(1)), NOW).unwrap();
+    desk.cashier.bind(&path("research/u"), &fake::given(Some(1)), NOW).unwrap();
     assert!(fund("research/u", Pico::CAP).contains("above the largest limit, $9000000"));
 }
 
@@ -316,7 +319,7 @@ fn relaxed_durability_waits_for_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let book: Arc<dyn Book> = Page::new();
     let cashier = Cashier::open(dir.path(), book, &Plan::default(), Durability::Relaxed, false, NOW).unwrap();
-    let task = cashier.bind(&path("a"), None, NOW).unwrap();
+    let task = cashier.bind(&path("a"), &fake::given(None), NOW).unwrap();
     let mut hold = admit(&cashier, task, 1).unwrap();
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(std::pin::pin!(hold.durable()).poll(&mut context).is_ready());

@@ -10,7 +10,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{FAILED, print_json, table::counted};
+use super::{FAILED, print_json, source, table::counted};
 use crate::{
     clock::{self, Timestamp},
     config::Config,
@@ -62,6 +62,7 @@ pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let daemon = daemon_pid(config);
     let mut found: Vec<Finding> = checks::checks().into_iter().map(of_kernel).collect();
     found.push(of_daemon(daemon));
+    found.push(config_file(config));
     found.push(listeners(config, daemon.is_some()));
     let (ledger, newest) = ledger(&config.data_dir);
     found.push(ledger);
@@ -109,6 +110,31 @@ fn daemon_pid(config: &Config) -> Option<u32> {
 fn of_daemon(pid: Option<u32>) -> Finding {
     let detail = pid.map_or_else(|| "none is running; `meter run` starts one".to_owned(), |pid| format!("pid {pid}"));
     Finding::ok("daemon", detail)
+}
+
+/// What a daemon has of the file, or what is wrong with the file of one that would start.
+fn config_file(config: &Config) -> Finding {
+    let name = "config";
+    match source::config_state(config) {
+        Ok(Some(state)) => match state.complaint() {
+            None => Finding::ok(name, format!("{} is in force", state.file.display())),
+            Some(complaint) => {
+                let (what, fix) = complaint.rsplit_once("; ").unwrap_or((&complaint, "see `meter config check`"));
+                Finding::bad(name, what, fix)
+            }
+        },
+        Ok(None) | Err(_) => match Config::load(config.file.as_deref()) {
+            Ok(config) => {
+                let none = || "no file; every key has its default".to_owned();
+                Finding::ok(name, config.file.map_or_else(none, |file| format!("{} has no mistakes", file.display())))
+            }
+            Err(error) => {
+                let text = error.to_string();
+                let first = text.lines().next().unwrap_or_default();
+                Finding::bad(name, first, "correct it; `meter config check` shows every mistake")
+            }
+        },
+    }
 }
 
 /// Free, or held by the daemon that answers.

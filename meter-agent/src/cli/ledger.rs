@@ -1,30 +1,40 @@
-//! `meter ledger`: the exchanges and refusals, the oldest first.
+//! `meter ledger`: the exchanges and refusals, the oldest first; and what is done with the file itself.
+
+mod recover;
+mod verify;
 
 use std::{
     io::{self, Write},
     process::ExitCode,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::{
-    print_json, source,
-    table::{Align, Table, process, usd},
+    FAILED, print_json, source,
+    table::{Align, Table, plain, process, usd},
+    when,
 };
-use crate::{config::Config, exchange::Row, ids::AccountPath};
+use crate::{config::Config, exchange::Row, ids::AccountPath, labels};
 
 /// Rows of a screen or two; JSON is for programs, which get all of them.
 const SHOWN_DEFAULT: usize = 50;
 
-/// Show exchanges and refusals
+/// Show exchanges and refusals, or check and repair the ledger
 #[derive(Debug, clap::Args)]
+#[command(disable_help_subcommand = true)]
 pub(super) struct Args {
+    #[command(subcommand)]
+    act: Option<Act>,
     /// Only this agent's, its tasks' included
     #[arg(long, value_name = "A", value_parser = AccountPath::of_agent)]
     agent: Option<AccountPath>,
     /// Only this task's
     #[arg(long, value_name = "T", requires = "agent")]
     task: Option<String>,
+    /// Only with this label, like team=search; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = labels::pair)]
+    labels: Vec<(String, String)>,
     /// Only the last N [default: 50, or all with --json]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -33,10 +43,25 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// What is done with the ledger's file.
+#[derive(Debug, clap::Subcommand)]
+enum Act {
+    Verify(verify::Args),
+    Recover(recover::Args),
+}
+
 pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
+    if args.act.is_some() && (args.agent.is_some() || !args.labels.is_empty() || args.limit.is_some() || args.json) {
+        bail!("--agent, --task, --label and --limit choose rows to show; --json goes after `verify` or `recover`");
+    }
+    match &args.act {
+        Some(Act::Verify(args)) => return verify::run(args, config),
+        Some(Act::Recover(args)) => return recover::run(args, config),
+        None => {}
+    }
     let account = args.account()?;
     let limit = args.limit.unwrap_or(if args.json { usize::MAX } else { SHOWN_DEFAULT });
-    let rows = source::rows(config, account, limit)?;
+    let rows = source::rows(config, account.as_ref(), limit, &labels::collect(args.labels.clone())?)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
         rows.iter().try_for_each(|row| print_json(&mut out, row))?;
@@ -72,7 +97,7 @@ fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     ]);
     for row in rows {
         table.row([
-            time(row),
+            when::shown(row.time),
             row.account.to_string(),
             process(&row.process),
             what(row),
@@ -85,15 +110,10 @@ fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     table.print(out)
 }
 
-/// To the second: `2026-11-21 08:15:30`.
-fn time(row: &Row) -> String {
-    row.time.rfc3339().chars().take(19).collect::<String>().replace('T', " ")
-}
-
 /// The model where there is one, else the host. Both are the other side's words, hence without control characters.
 fn what(row: &Row) -> String {
     let model = row.model.as_deref().or(row.requested_model.as_deref());
-    model.unwrap_or(&row.host).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    plain(model.unwrap_or(&row.host))
 }
 
 fn outcome(row: &Row) -> String {

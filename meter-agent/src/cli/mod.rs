@@ -3,21 +3,32 @@
 //! A new command is one file with `Args` and `run`, one variant of [`Command`] and one arm in [`dispatch`].
 
 mod balance;
+mod config;
 mod daemon;
 mod doctor;
+mod events;
+mod extend;
 mod fund;
+mod halt;
 mod ledger;
 mod prices;
+mod reload;
 mod replay;
+mod report;
+mod restore;
+mod resume;
+mod revoke;
 mod run;
 mod source;
 mod status;
 mod table;
+mod task;
 mod uninstall;
+mod when;
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -50,9 +61,19 @@ enum Command {
     Status(status::Args),
     Balance(balance::Args),
     Fund(fund::Args),
+    Extend(extend::Args),
+    Revoke(revoke::Args),
+    Restore(restore::Args),
+    Halt(halt::Args),
+    Resume(resume::Args),
+    Task(task::Args),
     Ledger(ledger::Args),
+    Report(report::Args),
+    Events(events::Args),
     Replay(replay::Args),
     Prices(prices::Args),
+    Config(config::Args),
+    Reload(reload::Args),
     Daemon(daemon::Args),
     Doctor(doctor::Args),
     Uninstall(uninstall::Args),
@@ -76,18 +97,65 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    let config = Config::load(cli.config.as_deref())?;
+    let named = cli.config.as_deref();
+    if let Command::Config(args) = &cli.command
+        && let Some(code) = config::check(args, named)?
+    {
+        return Ok(code);
+    }
+    let config = cli.command.config(named)?;
     match cli.command {
         Command::Run(args) => run::run(&args, &config),
         Command::Status(args) => status::run(&args, &config),
         Command::Balance(args) => balance::run(&args, &config),
         Command::Fund(args) => fund::run(&args, &config),
+        Command::Extend(args) => extend::run(&args, &config),
+        Command::Revoke(args) => revoke::run(&args, &config),
+        Command::Restore(args) => restore::run(&args, &config),
+        Command::Halt(args) => halt::run(&args, &config),
+        Command::Resume(args) => resume::run(&args, &config),
+        Command::Task(args) => task::run(&args, &config),
         Command::Ledger(args) => ledger::run(&args, &config),
+        Command::Report(args) => report::run(&args, &config),
+        Command::Events(args) => events::run(&args, &config),
         Command::Replay(args) => replay::run(&args, &config),
         Command::Prices(args) => prices::run(&args, &config),
+        Command::Config(args) => config::run(&args, &config),
+        Command::Reload(args) => reload::run(&args, &config),
         Command::Daemon(args) => daemon::run(&args, config),
         Command::Doctor(args) => doctor::run(&args, &config),
         Command::Uninstall(args) => uninstall::run(&args, &config),
+    }
+}
+
+impl Command {
+    /// The config, of which those that ask a daemon need only where it is: it goes on with what it has in force.
+    fn config(&self, named: Option<&Path>) -> anyhow::Result<Config> {
+        match self {
+            Self::Replay(_) | Self::Prices(_) | Self::Daemon(_) => Ok(Config::load(named)?),
+            Self::Run(_)
+            | Self::Status(_)
+            | Self::Balance(_)
+            | Self::Fund(_)
+            | Self::Extend(_)
+            | Self::Revoke(_)
+            | Self::Restore(_)
+            | Self::Halt(_)
+            | Self::Resume(_)
+            | Self::Task(_)
+            | Self::Report(_)
+            | Self::Events(_)
+            | Self::Ledger(_)
+            | Self::Uninstall(_) => {
+                let (config, mistakes) = Config::load_in_part(named)?;
+                if let Some(first) = mistakes.0.first() {
+                    say(&format!("{first} (`meter config check` shows all mistakes)"));
+                }
+                Ok(config)
+            }
+            // They say themselves what is wrong with the file.
+            Self::Config(_) | Self::Reload(_) | Self::Doctor(_) => Ok(Config::load_in_part(named)?.0),
+        }
     }
 }
 
@@ -178,6 +246,17 @@ mod tests {
             "meter fund a 9000001",
             "meter balance a..b",
             "meter ledger --task t",
+            "meter ledger repair",
+            "meter ledger --label Team=x",
+            "meter run --agent a --label team -- x",
+            "meter revoke a",
+            "meter extend a --for 1h",
+            "meter extend a --for 5 --by 1",
+            "meter task close a/t --status done",
+            "meter task close a/t",
+            "meter report --by colour",
+            "meter report --json --csv",
+            "meter events --kind unheard",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -6,12 +6,14 @@ use crate::{
     config::Config,
     control::{
         client::{Client, ClientError},
+        in_force::ConfigState,
         report::AccountReport,
         wire::{Answer, Request},
     },
     exchange::Row,
     ids::AccountPath,
-    ledger::{LedgerError, Reader, RowFilter},
+    labels::Labels,
+    ledger::{EventFilter, EventRecord, LedgerError, Reader, ReportLine, ReportQuery, RowFilter},
 };
 
 /// Every account, the host first.
@@ -26,7 +28,7 @@ pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<AccountReport>> {
 /// One account.
 pub(super) fn account(config: &Config, account: &AccountPath) -> anyhow::Result<AccountReport> {
     match ask(config, Request::Balance { account: account.clone() })? {
-        Some(Answer::Balance { account }) => Ok(account),
+        Some(Answer::Balance { account }) => Ok(*account),
         Some(_) => Err(ClientError::Mismatch.into()),
         None => {
             let all = from_ledger(config)?;
@@ -39,7 +41,44 @@ pub(super) fn account(config: &Config, account: &AccountPath) -> anyhow::Result<
 
 /// The ledger's last rows, with everything that a running daemon had in hand. Whoever may not read the ledger's
 /// file gets them from the daemon.
-pub(super) fn rows(config: &Config, account: Option<AccountPath>, limit: usize) -> anyhow::Result<Vec<Row>> {
+pub(super) fn rows(
+    config: &Config,
+    account: Option<&AccountPath>,
+    limit: usize,
+    labels: &Labels,
+) -> anyhow::Result<Vec<Row>> {
+    let request = Request::Rows { account: account.cloned(), limit, labels: labels.clone() };
+    let answer = from_file_or(config, account, request, |reader| {
+        let filter = RowFilter { account: account.cloned(), limit };
+        Ok(Answer::Rows { rows: reader.labelled_rows(&filter, labels)? })
+    })?;
+    if let Answer::Rows { rows } = answer { Ok(rows) } else { Err(ClientError::Mismatch.into()) }
+}
+
+/// The last events.
+pub(super) fn events(config: &Config, filter: &EventFilter) -> anyhow::Result<Vec<EventRecord>> {
+    let answer = from_file_or(config, filter.account.as_ref(), Request::Events(filter.clone()), |reader| {
+        Ok(Answer::Events { events: reader.events(filter)? })
+    })?;
+    if let Answer::Events { events } = answer { Ok(events) } else { Err(ClientError::Mismatch.into()) }
+}
+
+/// Sums of the rows.
+pub(super) fn report(config: &Config, query: &ReportQuery) -> anyhow::Result<Vec<ReportLine>> {
+    let answer = from_file_or(config, query.account.as_ref(), Request::Report(query.clone()), |reader| {
+        Ok(Answer::Report { lines: reader.report(query)? })
+    })?;
+    if let Answer::Report { lines } = answer { Ok(lines) } else { Err(ClientError::Mismatch.into()) }
+}
+
+/// Reads the ledger's file, with everything that a running daemon had in hand, or asks the daemon where the file is
+/// not for this user.
+fn from_file_or(
+    config: &Config,
+    account: Option<&AccountPath>,
+    request: Request,
+    read: impl FnOnce(&Reader) -> Result<Answer, LedgerError>,
+) -> anyhow::Result<Answer> {
     let daemon = match ask(config, Request::Flush)? {
         Some(Answer::Flushed) => true,
         None => false,
@@ -47,16 +86,15 @@ pub(super) fn rows(config: &Config, account: Option<AccountPath>, limit: usize) 
     };
     match Reader::open(&config.data_dir) {
         Ok(reader) => {
-            if let Some(account) = &account {
+            if let Some(account) = account {
                 let known: Vec<AccountPath> = reader.accounts()?.into_iter().map(|totals| totals.path).collect();
                 require(account, known.iter())?;
             }
-            Ok(reader.rows(&RowFilter { account, limit })?)
+            Ok(read(&reader)?)
         }
-        Err(LedgerError::Access { .. }) if daemon => match ask(config, Request::Rows { account, limit })? {
-            Some(Answer::Rows { rows }) => Ok(rows),
-            Some(_) | None => Err(ClientError::Mismatch.into()),
-        },
+        Err(LedgerError::Access { .. }) if daemon => {
+            ask(config, request)?.map_or_else(|| Err(ClientError::Mismatch.into()), Ok)
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -79,6 +117,15 @@ pub(super) fn require<'a>(
         format!("known: {}", beside.join(", "))
     };
     bail!("there is no account {account}; {hint}")
+}
+
+/// What the daemon has of its config file; `None` without a daemon.
+pub(super) fn config_state(config: &Config) -> anyhow::Result<Option<ConfigState>> {
+    match ask(config, Request::ConfigState)? {
+        Some(Answer::ConfigState(state)) => Ok(Some(state)),
+        Some(_) => Err(ClientError::Mismatch.into()),
+        None => Ok(None),
+    }
 }
 
 /// The daemon's answer; `None` where no daemon runs, or where it is not for this user but the ledger may be.

@@ -13,19 +13,28 @@ pub(super) enum Align {
 
 /// Rows that are printed once all are there, since the widths are theirs.
 pub(super) struct Table {
-    columns: Vec<(&'static str, Align)>,
+    columns: Vec<(String, Align)>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     pub(super) fn new<const N: usize>(columns: [(&'static str, Align); N]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
+        Self::of(columns.map(|(title, align)| (title.to_owned(), align)).into())
+    }
+
+    /// With columns that are known only then.
+    pub(super) fn of(columns: Vec<(String, Align)>) -> Self {
+        Self { columns, rows: Vec::new() }
     }
 
     /// One row, an entry per column.
     pub(super) fn row<const N: usize>(&mut self, entries: [String; N]) {
-        debug_assert_eq!(N, self.columns.len());
-        self.rows.push(entries.into());
+        self.row_of(entries.into());
+    }
+
+    pub(super) fn row_of(&mut self, entries: Vec<String>) {
+        debug_assert_eq!(entries.len(), self.columns.len());
+        self.rows.push(entries);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -36,7 +45,7 @@ impl Table {
         let width = |n: usize| self.rows.iter().map(|row| row[n].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> =
             self.columns.iter().enumerate().map(|(n, (title, _))| width(n).max(title.len())).collect();
-        let titles: Vec<String> = self.columns.iter().map(|(title, _)| (*title).to_owned()).collect();
+        let titles: Vec<String> = self.columns.iter().map(|(title, _)| title.clone()).collect();
         for row in std::iter::once(&titles).chain(&self.rows) {
             let cells = row.iter().zip(&self.columns).zip(&widths);
             let line: Vec<String> = cells.map(|((cell, (_, align)), width)| pad(cell, *align, *width)).collect();
@@ -76,9 +85,12 @@ pub(super) fn process(process: &Process) -> String {
 
 pub(super) fn named_process(exe: &str, pid: u32) -> String {
     let name = exe.rsplit('/').next().filter(|n| !n.is_empty()).unwrap_or("?");
-    // The name is the agent's choice, and control characters in it would speak to the terminal.
-    let safe: String = name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    format!("{safe}[{pid}]")
+    format!("{}[{pid}]", plain(name))
+}
+
+/// Somebody else's words, without the control characters by which they would speak to the terminal.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// `1 exchange`, `2 exchanges`.

@@ -4,26 +4,34 @@
 //! written or a PEM file be read is found out by whoever uses it. A file with mistakes yields all of them at once
 //! ([`ConfigError::Mistakes`]) and never half a [`Config`].
 
+mod accounts;
+mod apis;
+pub mod duration;
+mod hosts;
+mod limits;
+mod machine;
 mod mistake;
+mod policy;
 mod prices;
 mod read;
+mod settings;
+mod stages;
+mod values;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use meter_common::PORTS;
 
-use crate::{
-    cashier::{Durability, Plan},
-    ids::AccountPath,
-    money::Pico,
-    pricing::Settings,
-    usage::hosts::HostEntry,
-};
+use crate::{accounts::Plan, cashier::Durability, ledger::KEEP, pricing::Settings, usage::hosts::HostEntry};
 
-pub use mistake::Mistake;
+pub use {mistake::Mistake, policy::label, settings::AT_START};
 
 /// Where the file is looked for when none is named; it may be absent.
 pub const DEFAULT_FILE: &str = "/etc/meter/meter.toml";
@@ -50,8 +58,10 @@ pub struct Config {
     pub hosts: Vec<HostEntry>,
     /// `[[price]]`, `[[api]]`, `unknown_model` and `plan`.
     pub prices: Settings,
-    /// `[agent.NAME]` with its `budget_usd`, sorted by name.
-    pub agents: Vec<(AccountPath, Option<Pico>)>,
+    /// How long rows are kept one by one; older ones are rolled up.
+    pub ledger_keep: Duration,
+    /// The host's policy, `[agent.NAME]` and `time_zone`.
+    pub accounts: Plan,
 }
 
 impl Default for Config {
@@ -65,7 +75,8 @@ impl Default for Config {
             listen_ports: DEFAULT_PORTS,
             hosts: Vec::new(),
             prices: Settings::default(),
-            agents: Vec::new(),
+            ledger_keep: KEEP,
+            accounts: Plan::default(),
         }
     }
 }
@@ -98,11 +109,16 @@ impl fmt::Display for Mistakes {
 impl Config {
     /// Reads `named`, or the default file if that exists, or takes the defaults.
     pub fn load(named: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::load_in_part(named).and_then(whole)
+    }
+
+    /// As [`Self::load`], for whoever only needs to find the daemon: a key with a mistake has its default.
+    pub fn load_in_part(named: Option<&Path>) -> Result<(Self, Mistakes), ConfigError> {
         let path = named.unwrap_or_else(|| Path::new(DEFAULT_FILE));
         match read_text(path) {
-            Ok(text) => Self::parse(&text, path),
+            Ok(text) => Ok(Self::parse_in_part(&text, path)),
             Err(source) if source.kind() == io::ErrorKind::NotFound => match named {
-                None => Ok(Self::default()),
+                None => Ok((Self::default(), Mistakes(Vec::new()))),
                 Some(path) => Err(ConfigError::Absent(path.to_owned())),
             },
             Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
@@ -111,12 +127,17 @@ impl Config {
 
     /// Checks the text of a config file; `path` is for its messages only.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        read::read(text, path).map_err(|mistakes| ConfigError::Mistakes(Mistakes(mistakes)))
+        whole(Self::parse_in_part(text, path))
     }
 
-    /// The agents' limits, as the cashier takes them.
-    pub fn plan(&self) -> Plan {
-        Plan { agents: self.agents.clone() }
+    fn parse_in_part(text: &str, path: &Path) -> (Self, Mistakes) {
+        let (config, mistakes) = read::read(text, path);
+        (config, Mistakes(mistakes))
+    }
+
+    /// The accounts' limits and policies, as the cashier takes them.
+    pub fn plan(&self) -> &Plan {
+        &self.accounts
     }
 
     /// Where imported price lists are kept.
@@ -141,31 +162,20 @@ impl Config {
     }
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
+/// Every key that can stand at the top of the file, or below an account.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    read::KEYS.into_iter().chain(policy::POLICY_KEYS).chain(["was"])
+}
+
+/// All or nothing.
+fn whole((config, mistakes): (Config, Mistakes)) -> Result<Config, ConfigError> {
+    if mistakes.0.is_empty() { Ok(config) } else { Err(ConfigError::Mistakes(mistakes)) }
+}
+
+/// The text of a config file, if it can be one.
+pub fn read_text(path: &Path) -> io::Result<String> {
     if fs::metadata(path)?.len() > FILE_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
     }
     fs::read_to_string(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_absent_default_is_fine_and_an_absent_named_file_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("none.toml");
-        assert!(matches!(Config::load(Some(&path)), Err(ConfigError::Absent(p)) if p == path));
-        assert_eq!(Config::parse("", &path).unwrap(), Config { file: Some(path), ..Config::default() });
-    }
-
-    #[test]
-    fn a_file_that_is_not_text_says_so() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("binary.toml");
-        std::fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
-        let error = Config::load(Some(&path)).unwrap_err();
-        assert!(error.to_string().contains("binary.toml can't be read"), "{error}");
-    }
 }

@@ -1,23 +1,14 @@
-//! The keys about money: `[[price]]`, `[[api]]`, `unknown_model` and `plan`.
+//! Prices: `[[price]]`, `unknown_model` and `plan`.
 //!
 //! Prices are read from the text of the number, never through a float.
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
-use super::{
-    Config,
-    mistake::suggestion,
-    read::{Reader, Value},
-};
+use super::{mistake::suggestion, read::Reader, values::Value};
 use crate::{
-    clock::Timestamp,
     money::Pico,
     pricing::{PlanMode, PriceOverride, Settings, TokenRates, UnknownModel},
-    usage::{
-        hosts::{HostEntry, HostTable, Speaks},
-        paid::{Api, OwnCall},
-        providers::PROVIDERS,
-    },
+    usage::providers::PROVIDERS,
 };
 
 const PRICE_KEYS: [&str; 15] = [
@@ -37,13 +28,9 @@ const PRICE_KEYS: [&str; 15] = [
     "until",
     "max_output_tokens",
 ];
-const API_KEYS: [&str; 7] = ["host", "path", "category", "price_usd", "unit", "pointer", "max_units"];
-const UNKNOWN_MODELS: [(&str, UnknownModel); 2] =
+pub(super) const UNKNOWN_MODELS: [(&str, UnknownModel); 2] =
     [("dearest", UnknownModel::Dearest), ("refuse", UnknownModel::Refuse)];
-const PLANS: [(&str, PlanMode); 2] = [("free", PlanMode::Free), ("count", PlanMode::Count)];
-
-/// Units of a call that states none; a call that states its own is held for so many unless the config knows better.
-const UNITS_MAX: u64 = 1;
+pub(super) const PLANS: [(&str, PlanMode); 2] = [("free", PlanMode::Free), ("count", PlanMode::Count)];
 
 impl<'i> Reader<'i> {
     pub(super) fn prices(&mut self, table: &DeTable<'i>) -> Settings {
@@ -55,31 +42,6 @@ impl<'i> Reader<'i> {
             unknown_model: unknown_model.unwrap_or_default(),
             plan: plan.unwrap_or_default(),
             apis: Vec::new(),
-        }
-    }
-
-    /// One host's calls are one API, and its host is metered.
-    pub(super) fn apis(&mut self, value: &Value<'i>, config: &mut Config) {
-        let mut hosts: Vec<(String, String, Vec<OwnCall>)> = Vec::new();
-        for (host, category, call, at) in self.list("api", value, Self::api) {
-            match hosts.iter_mut().find(|(name, ..)| *name == host) {
-                Some((_, other, _)) if *other != category => {
-                    self.mistake(&at, format!("the host `{host}` is in category `{other}` already; use one for all"));
-                }
-                Some((_, _, calls)) if calls.iter().any(|c| c.path == call.path) => {
-                    self.mistake(&at, format!("`{host}` has this `path` twice; keep one of the two"));
-                }
-                Some((_, _, calls)) => calls.push(call),
-                None if config.hosts.iter().any(|other| other.name == host) => {
-                    self.mistake(&at, format!("the host `{host}` is a `[[host]]` too; keep one of the two"));
-                }
-                None => hosts.push((host, category, vec![call])),
-            }
-        }
-        for (host, category, calls) in hosts {
-            let api = Api::of_config(&host, &category, &calls);
-            config.prices.apis.push(api);
-            config.hosts.push(HostEntry { name: host, speaks: Speaks::Api(api), free: false });
         }
     }
 
@@ -165,108 +127,6 @@ impl<'i> Reader<'i> {
         self.mistake(&value.span(), format!("there is no provider `{word}`; {}", suggestion(word, &known)));
         None
     }
-
-    fn api(
-        &mut self,
-        entry: &Value<'i>,
-        table: &DeTable<'i>,
-    ) -> Option<(String, String, OwnCall, std::ops::Range<usize>)> {
-        self.known_keys(table, &API_KEYS, " in `[[api]]`");
-        for key in ["host", "category", "price_usd"] {
-            if !table.contains_key(key) {
-                self.mistake(&entry.span(), format!("this `[[api]]` has no `{key}`; add it"));
-            }
-        }
-        let text = |reader: &mut Self, key: &str| table.get(key).and_then(|v| reader.string(key, v)).map(str::to_owned);
-        let path = text(self, "path").unwrap_or_else(|| "*".to_owned());
-        let unit = text(self, "unit").unwrap_or_else(|| "requests".to_owned());
-        let pointer = text(self, "pointer");
-        if let (Some(pointer), Some(value)) = (&pointer, table.get("pointer"))
-            && !pointer.starts_with('/')
-        {
-            let text = "`pointer` is not a JSON pointer; write it like \"/usage/credits\"";
-            self.mistake(&value.span(), text.to_owned());
-        }
-        let most = table.get("max_units").and_then(|v| self.count("max_units", v)).unwrap_or(UNITS_MAX);
-        let price = table.get("price_usd").and_then(|v| self.amount("price_usd", v));
-        let category = text(self, "category").filter(|word| self.is_category(word, table));
-        let host = text(self, "host")?.to_ascii_lowercase();
-        let at = table.get("host")?.span();
-        let call = OwnCall { path, unit, price: price?, pointer, most };
-        // Only the host's name is looked at here; its API is made once all of its calls are known.
-        if let Err(error) = HostTable::new(&[HostEntry::new(host.as_str(), "openai")]) {
-            self.mistake(&at, error.to_string().replace("[[host]]", "[[api]]"));
-            return None;
-        }
-        Some((host, category?, call, at))
-    }
-
-    fn is_category(&mut self, word: &str, table: &DeTable<'i>) -> bool {
-        let fits = !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if let (false, Some(value)) = (fits, table.get("category")) {
-            let text =
-                format!("`{word}` is not a category; use lower-case letters, digits and `-`, like \"web-search\"");
-            self.mistake(&value.span(), text);
-        }
-        fits
-    }
-
-    /// Every `[[key]]` that can be read.
-    fn list<T>(
-        &mut self,
-        key: &str,
-        value: &Value<'i>,
-        read: fn(&mut Self, &Value<'i>, &DeTable<'i>) -> Option<T>,
-    ) -> Vec<T> {
-        let Some(entries) = value.get_ref().as_array() else {
-            let text = format!("`{key}` is not a list; write each one below a line `[[{key}]]`");
-            self.mistake(&value.span(), text);
-            return Vec::new();
-        };
-        let mut all = Vec::with_capacity(entries.len());
-        for entry in entries {
-            match entry.get_ref().as_table() {
-                Some(table) => all.extend(read(self, entry, table)),
-                None => self.mistake(&entry.span(), format!("not a table; write its keys below a line `[[{key}]]`")),
-            }
-        }
-        all
-    }
-
-    fn word<T: Copy>(&mut self, key: &str, value: &Value<'i>, known: &[(&str, T)]) -> Option<T> {
-        let word = self.string(key, value)?;
-        let found = known.iter().find(|(name, _)| *name == word).map(|(_, meaning)| *meaning);
-        if found.is_none() {
-            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-            self.mistake(&value.span(), format!("`{key}` can't be `{word}`; {}", suggestion(word, &names)));
-        }
-        found
-    }
-
-    fn count(&mut self, key: &str, value: &Value<'i>) -> Option<u64> {
-        let number = value.get_ref().as_integer().and_then(|n| u64::from_str_radix(n.as_str(), n.radix()).ok());
-        let number = number.filter(|n| *n > 0);
-        if number.is_none() {
-            self.mistake(&value.span(), format!("`{key}` is not a count; write a whole number above 0"));
-        }
-        number
-    }
-
-    /// The start of a day, in UTC.
-    fn day(&mut self, key: &str, value: &Value<'i>) -> Option<Timestamp> {
-        let text = match value.get_ref() {
-            DeValue::String(text) => text.to_string(),
-            DeValue::Datetime(date) => date.to_string(),
-            DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Array(_) | DeValue::Table(_) => {
-                String::new()
-            }
-        };
-        let day = Timestamp::of_day(&text);
-        if day.is_none() {
-            self.mistake(&value.span(), format!("`{key}` is not a day; write it like \"2026-11-21\""));
-        }
-        day
-    }
 }
 
 #[cfg(test)]
@@ -274,7 +134,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::ConfigError;
+    use crate::{
+        config::{Config, ConfigError},
+        usage::hosts::HostTable,
+    };
 
     fn config(text: &str) -> Config {
         Config::parse(text, Path::new("m.toml")).unwrap()
@@ -314,31 +177,6 @@ mod tests {
         assert_eq!(first.from.unwrap().rfc3339().get(..10), Some("2026-01-01"));
         assert_eq!(first.until.unwrap().rfc3339().get(..10), Some("2026-02-01"));
         assert_eq!(prices.overrides[1].card.request.to_string(), "0.005");
-    }
-
-    #[test]
-    fn an_api_is_a_host_with_calls_of_its_own() {
-        let got = config(
-            r#"
-            [[api]]
-            host = "Weather.example.com"
-            path = "/v1/forecast*"
-            category = "weather"
-            price_usd = "0.002"
-            [[api]]
-            host = "weather.example.com"
-            path = "/v1/history"
-            category = "weather"
-            price_usd = "0.0001"
-            unit = "credits"
-            pointer = "/usage/credits"
-            max_units = 50
-            "#,
-        );
-        let api = got.prices.apis[0];
-        assert_eq!((api.id, api.category, api.calls.len()), ("weather.example.com", "weather", 2));
-        let found = HostTable::new(&got.hosts).unwrap().find("weather.example.com", 443).unwrap();
-        assert_eq!((found.provider_id, found.category, found.added), ("weather.example.com", "weather", Some(0)));
     }
 
     #[test]

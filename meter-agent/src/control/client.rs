@@ -64,10 +64,18 @@ impl Client {
             | Answer::Status { .. }
             | Answer::Balance { .. }
             | Answer::Funded { .. }
+            | Answer::Shut { .. }
+            | Answer::Extended { .. }
+            | Answer::Closed { .. }
+            | Answer::Events { .. }
+            | Answer::Report { .. }
             | Answer::Flushed
             | Answer::Rows { .. }
             | Answer::Summary(_)
             | Answer::Reloaded
+            | Answer::ConfigDiff(_)
+            | Answer::ConfigState(_)
+            | Answer::InForce { .. }
             | Answer::Price { .. }) => Ok(answer),
         }
     }

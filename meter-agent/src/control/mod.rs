@@ -4,10 +4,13 @@
 //! can look, and open tasks below its own account, and nothing else.
 
 pub mod client;
+pub mod in_force;
 pub mod peer;
+mod people;
 pub mod price_files;
 pub mod refusals;
 pub mod registry;
+pub mod reload;
 pub mod report;
 pub mod server;
 pub mod service;

@@ -36,6 +36,11 @@ impl Peer {
         handle.is_none_or(|handle| is_there(&handle)).then_some(peer)
     }
 
+    /// Names the process, so that it is known again after a restart of the daemon.
+    pub fn token(&self) -> String {
+        format!("{} {}", self.pid, self.start_ticks)
+    }
+
     /// Runs `look` at the process and returns its result only if the id meant the same process throughout.
     pub fn with<T>(&self, look: impl FnOnce(u32) -> T) -> Result<T, Fault> {
         let result = look(self.pid);

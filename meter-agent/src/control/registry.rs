@@ -1,8 +1,13 @@
 //! The accounts that have a cgroup now: opened for a task, adopted after a restart, removed when nobody is left
-//! inside.
+//! inside. One that was opened for whoever may enter it stays, empty, until its task is closed.
 //!
 //! One lock is held over opening and removing, so that a cgroup is never removed under a process that is being
 //! moved into it, and so that the decision to end an idle daemon and an opening exclude each other.
+//!
+//! An account's cgroup is one that was opened here, by its id and not by its path: one that somebody else made at the
+//! same path is nobody's until the account is opened again. Only where the kernel's maps are gone, and the ids with
+//! them, are populated cgroups taken over by their paths, since refusing agents that still run is better than not
+//! metering them.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,11 +19,11 @@ use meter_common::{AccountRef, Counters};
 use parking_lot::Mutex;
 
 use crate::{
-    cashier::{Cashier, CashierError},
+    accounts::TaskStatus,
+    cashier::{Cashier, CashierError, Given},
     clock::Timestamp,
     ids::AccountPath,
-    kernel::{CgroupTree, Kernel, KernelError},
-    money::Pico,
+    kernel::{CgroupTree, Kernel, KernelError, marks::Mark},
     trust::bundle::{self, BundleError},
 };
 
@@ -60,9 +65,23 @@ struct State {
 struct Live {
     id: u64,
     account: AccountRef,
+    /// Opened without a process, so that it stays until it is closed.
+    kept: bool,
 }
 
-/// An account that is open, with the process inside.
+/// How an account is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Opening<'a> {
+    pub given: Given,
+    /// Certificates that whoever opens it trusts already.
+    pub extra_roots_pem: &'a str,
+    /// Who moves in; with nobody, the cgroup stays until the task is closed.
+    pub pid: Option<u32>,
+    /// Who may close it from within, as [`Mark::Closer`] has it.
+    pub closer: Option<String>,
+}
+
+/// An account that is open.
 #[derive(Clone, Debug)]
 pub struct Opened {
     pub cgroup: PathBuf,
@@ -76,51 +95,117 @@ impl Registry {
 
     /// Takes over the accounts' cgroups that an earlier daemon left, with whoever is inside, and unbinds those
     /// that have gone meanwhile. Before anything is served.
-    pub fn adopt(&self, now: Timestamp) -> Result<(), OpenError> {
+    pub fn adopt(&self) -> Result<(), OpenError> {
         let mut state = self.state.lock();
+        let (mut kept, mut strange) = (Vec::new(), Vec::new());
         for account in self.tree.accounts() {
-            self.ensure(&mut state, &account, None, now)?;
+            let list = if self.is_strange(&account)? { &mut strange } else { &mut kept };
+            list.push(account);
+        }
+        let bound = self.cashier.bind_all(&kept)?;
+        for (account, bound) in kept.into_iter().zip(bound) {
+            let id = self.bind_cgroup(&account, bound, false)?;
+            let live = self.live(&account, id, bound);
+            state.live.insert(account, live);
+        }
+        for account in &strange {
+            self.warn_of_stranger(&state, account);
         }
         for (id, _) in self.kernel.bound_cgroups()? {
             if !state.live.values().any(|live| live.id == id) {
                 self.kernel.unbind_cgroup(id)?;
             }
         }
+        for (account, _) in self.cashier.bound() {
+            if !account.is_host() && !state.live.contains_key(&account) {
+                self.cashier.unbind(&account);
+            }
+        }
         state.opened = !state.live.is_empty();
         Ok(())
     }
 
-    /// Opens the account and every one above it, writes its bundle, and moves the process into its cgroup.
+    /// Opens the account and every one above it, writes its bundle, and moves the process into its cgroup, if one is
+    /// named. A closed task, and what lies below it, can't be opened.
     ///
-    /// What fails half-way leaves empty cgroups, which the next [`Registry::reap`] removes.
+    /// What fails half-way leaves empty cgroups above it, which the next [`Registry::reap`] removes.
     pub fn open(
         &self,
         account: &AccountPath,
-        budget: Option<Pico>,
-        extra_roots_pem: &str,
+        opening: &Opening<'_>,
         authority_pems: &[String],
-        pid: u32,
         now: Timestamp,
     ) -> Result<Opened, OpenError> {
         let mut state = self.state.lock();
         if state.ending {
             return Err(OpenError::Ending);
         }
+        if let Some(path) = self.cashier.closed_at(account) {
+            return Err(CashierError::Closed { path }.into());
+        }
+        let nothing = Given::default();
         for above in line(account) {
-            let own = if above == *account { budget } else { None };
+            let own = if above == *account { &opening.given } else { &nothing };
             self.ensure(&mut state, &above, own, now)?;
         }
-        let bundle = bundle::write(&self.trust_dir, account, extra_roots_pem, authority_pems)?;
-        self.tree.move_pid(account, pid)?;
+        let bundle = bundle::write(&self.trust_dir, account, opening.extra_roots_pem, authority_pems)?;
+        if let Some(closer) = &opening.closer {
+            self.tree.mark(account, Mark::Closer, closer)?;
+        }
+        if let Some(pid) = opening.pid {
+            self.tree.move_pid(account, pid)?;
+        } else {
+            self.tree.mark(account, Mark::Open, "1")?;
+            if let Some(live) = state.live.get_mut(account) {
+                live.kept = true;
+            }
+        }
         state.opened = true;
         Ok(Opened { cgroup: self.tree.path(account), bundle })
     }
 
-    /// Removes every cgroup with nobody in it nor below it, deepest first.
+    /// Adds authorities to the bundles of the accounts that are open.
+    pub fn trust(&self, authority_pems: &[String]) -> Result<(), BundleError> {
+        let _no_other_writes = self.state.lock();
+        bundle::add(&self.trust_dir, authority_pems)
+    }
+
+    /// Closes a task for good: its cgroup goes once nobody is inside. `false` where it is closed already.
+    pub fn close(
+        &self,
+        account: &AccountPath,
+        status: TaskStatus,
+        actor: u32,
+        now: Timestamp,
+    ) -> Result<bool, CashierError> {
+        // An opening and a closing exclude each other.
+        let mut state = self.state.lock();
+        let closed = self.cashier.close_task(account, status, Some(actor), now)?;
+        for (path, live) in state.live.iter_mut().filter(|(path, _)| path.is_within(account)) {
+            live.kept = false;
+            self.tree.unmark(path, Mark::Open);
+        }
+        Ok(closed)
+    }
+
+    /// Who may close the account from within it.
+    pub fn closer(&self, account: &AccountPath) -> Option<String> {
+        self.tree.marked(account, Mark::Closer)
+    }
+
+    /// Removes every cgroup with nobody in it nor below it, deepest first, but for those that are kept, and
+    /// lets go of those that somebody else has removed and made again.
     pub fn reap(&self) {
         let mut state = self.state.lock();
-        let empty: Vec<AccountPath> =
-            state.live.keys().rev().filter(|account| !self.tree.is_populated(account)).cloned().collect();
+        let replaced = state.live.iter().rev().filter(|(account, live)| self.is_replaced(account, live));
+        for account in replaced.map(|(account, _)| account.clone()).collect::<Vec<_>>() {
+            self.let_go(&mut state, &account);
+            self.warn_of_stranger(&state, &account);
+        }
+        let kept: HashSet<AccountPath> =
+            state.live.iter().filter(|(_, live)| live.kept).flat_map(|(path, _)| line(path)).collect();
+        let is_empty = |account: &&AccountPath| !kept.contains(*account) && !self.tree.is_populated(account);
+        let empty: Vec<AccountPath> = state.live.keys().rev().filter(is_empty).cloned().collect();
         for path in empty {
             self.remove(&mut state, &path);
         }
@@ -172,6 +257,22 @@ impl Registry {
         Ok(Some(sum))
     }
 
+    /// [`Registry::counters`] of every account that has any, in one pass.
+    pub fn all_counters(&self) -> Result<BTreeMap<AccountPath, Counters>, KernelError> {
+        let state = self.state.lock();
+        let mut sums = state.ended.clone();
+        let mut add = |account: &AccountPath, counted: &Counters| {
+            let sum = sums.entry(account.clone()).or_default();
+            *sum = sum.plus(counted);
+        };
+        add(&AccountPath::host(), &self.kernel.counters(meter_common::HOST_SLOT)?);
+        for (account, live) in &state.live {
+            let counted = self.kernel.counters(live.account.slot)?;
+            std::iter::successors(Some(account.clone()), AccountPath::parent).for_each(|above| add(&above, &counted));
+        }
+        Ok(sums)
+    }
+
     /// Whether no account has a cgroup.
     pub fn is_empty(&self) -> bool {
         self.state.lock().live.is_empty()
@@ -183,34 +284,81 @@ impl Registry {
     }
 
     /// Makes the account's cgroup and binds it, if that has not been done.
-    fn ensure(
-        &self,
-        state: &mut State,
-        account: &AccountPath,
-        budget: Option<Pico>,
-        now: Timestamp,
-    ) -> Result<(), OpenError> {
-        if state.live.contains_key(account) && budget.is_none() {
+    fn ensure(&self, state: &mut State, account: &AccountPath, given: &Given, now: Timestamp) -> Result<(), OpenError> {
+        if state.live.get(account).is_some_and(|live| self.is_replaced(account, live)) {
+            self.let_go(state, account);
+        }
+        let is_live = state.live.contains_key(account);
+        if is_live && *given == Given::default() {
             return Ok(());
         }
-        let bound = self.cashier.bind(account, budget, now)?;
+        let bound = self.cashier.bind(account, given, now)?;
+        match self.bind_cgroup(account, bound, is_live) {
+            Ok(id) => {
+                state.live.insert(account.clone(), self.live(account, id, bound));
+                Ok(())
+            }
+            Err(error) if is_live => Err(error.into()),
+            Err(error) => {
+                // Nobody has entered it, and its slot is for others.
+                self.tree.remove(account);
+                self.cashier.unbind(account);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn bind_cgroup(&self, account: &AccountPath, bound: AccountRef, is_live: bool) -> Result<u64, KernelError> {
         let id = self.tree.create(account)?;
-        if !state.live.contains_key(account) && !self.kernel.bound_cgroups()?.contains(&(id, bound)) {
+        if !is_live && self.kernel.bound_to(id)? != Some(bound) {
             // The slot was another account's before.
             self.kernel.reset_counters(bound.slot)?;
         }
         self.kernel.bind_cgroup(id, bound)?;
-        state.live.insert(account.clone(), Live { id, account: bound });
-        Ok(())
+        Ok(id)
+    }
+
+    fn live(&self, account: &AccountPath, id: u64, bound: AccountRef) -> Live {
+        let kept = self.tree.marked(account, Mark::Open).is_some() && self.cashier.closed_at(account).is_none();
+        Live { id, account: bound, kept }
+    }
+
+    /// Whether somebody else made the cgroup while no daemon ran: the kernel knows those that an earlier one made.
+    fn is_strange(&self, account: &AccountPath) -> Result<bool, KernelError> {
+        match self.tree.id(account) {
+            Some(id) if self.kernel.survived() => Ok(self.kernel.bound_to(id)?.is_none()),
+            Some(_) | None => Ok(false),
+        }
+    }
+
+    /// Whether the cgroup at the account's path is another one than was opened.
+    fn is_replaced(&self, account: &AccountPath, live: &Live) -> bool {
+        self.tree.id(account).is_some_and(|id| id != live.id)
+    }
+
+    /// Below an account's cgroup its processes may make what they like, and are metered there.
+    fn warn_of_stranger(&self, state: &State, account: &AccountPath) {
+        let above = std::iter::successors(account.parent(), AccountPath::parent);
+        if self.tree.is_populated(account) && !above.into_iter().any(|above| state.live.contains_key(&above)) {
+            tracing::warn!(
+                %account,
+                "somebody else made its cgroup, and the processes in it are not metered; end them, or start them with \
+                 `meter run`"
+            );
+        }
     }
 
     /// The cgroup goes first: once it is gone nobody can enter it, and its slot can be freed.
     fn remove(&self, state: &mut State, account: &AccountPath) {
-        let Some(live) = state.live.get(account) else { return };
-        if !self.tree.remove(account) {
-            // Somebody entered in between; the next round looks again.
-            return;
+        if self.tree.remove(account) {
+            self.let_go(state, account);
         }
+        // Else somebody entered in between; the next round looks again.
+    }
+
+    /// The cgroup that was opened is no more.
+    fn let_go(&self, state: &mut State, account: &AccountPath) {
+        let Some(live) = state.live.get(account) else { return };
         if let Err(error) = self.kernel.unbind_cgroup(live.id) {
             tracing::warn!(%account, %error, "the kernel still knows a cgroup that is gone");
         }

@@ -1,13 +1,16 @@
 //! How accounts are shown: the shape of `meter status --json`, over the wire and on the terminal.
 
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
 use meter_common::{Counters, Reason};
 use serde::{Deserialize, Serialize};
 
+use super::in_force::{Keys, keys as policy_keys};
 use crate::{
-    cashier::AccountStatus,
+    cashier::{AccountStatus, LimitStatus},
+    clock::Timestamp,
     ids::AccountPath,
+    labels::Labels,
     ledger::{AccountTotals, LedgerError, ProcessTotals, Reader},
     money::Pico,
 };
@@ -17,27 +20,33 @@ use crate::{
 pub struct AccountReport {
     pub account: AccountPath,
     pub state: String,
+    /// When it came to this state; `None` where that is not known.
+    pub since: Option<Timestamp>,
+    /// Why people shut it.
+    pub reason: Option<String>,
+    /// The nearest account above that is not open, because of which nothing is admitted here either.
+    pub shut_by: Option<AccountPath>,
+    /// How a closed task ended.
+    pub status: Option<String>,
     /// Its cgroups that exist now.
     pub cgroups: Vec<PathBuf>,
     pub spent_usd: Pico,
     pub held_usd: Pico,
     /// `None` where no limit applies.
     pub remaining_usd: Option<Pico>,
-    pub limits: Vec<LimitReport>,
+    /// `log`, `warn`, `throttle` or `stop`: how much of its fullest limit is gone; `None` without a daemon.
+    pub stage: Option<String>,
+    /// What was spent beyond its limits of dollars: of the one that is passed by most.
+    pub overage_usd: Pico,
+    pub limits: Vec<LimitStatus>,
+    /// What is in force beside the limits; `None` without a daemon.
+    pub in_force: Option<Keys>,
+    /// With those of the accounts above it.
+    pub labels: Labels,
     pub exchanges: u64,
     pub processes: Vec<ProcessReport>,
     /// `None` without a daemon: the counters live in the kernel, not in the ledger.
     pub kernel: Option<KernelReport>,
-}
-
-/// One limit of an account's own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LimitReport {
-    pub window: String,
-    pub category: String,
-    pub limit_usd: Pico,
-    pub spent_usd: Pico,
-    pub remaining_usd: Pico,
 }
 
 /// What one process spent, ended ones included.
@@ -94,23 +103,21 @@ impl AccountReport {
     /// What the cashier or the ledger says, with its processes.
     pub fn new(status: AccountStatus, processes: Vec<ProcessTotals>) -> Self {
         Self {
+            in_force: Some(policy_keys(&status.policy)),
+            since: Some(status.since).filter(|since| *since != Timestamp::default()),
+            reason: status.reason,
+            shut_by: status.shut_by,
+            status: status.status.map(str::to_owned),
+            labels: status.labels,
             account: status.account,
             state: status.state.to_owned(),
             cgroups: status.cgroups,
             spent_usd: status.spent_usd,
             held_usd: status.held_usd,
             remaining_usd: status.remaining_usd,
-            limits: status
-                .limits
-                .into_iter()
-                .map(|l| LimitReport {
-                    window: l.window.to_owned(),
-                    category: l.category.to_owned(),
-                    limit_usd: l.limit_usd,
-                    spent_usd: l.spent_usd,
-                    remaining_usd: l.remaining_usd,
-                })
-                .collect(),
+            stage: Some(status.stage.to_owned()),
+            overage_usd: status.overage_usd,
+            limits: status.limits,
             exchanges: status.exchanges,
             processes: processes.into_iter().map(ProcessReport::from).collect(),
             kernel: None,
@@ -121,22 +128,21 @@ impl AccountReport {
     fn from_totals(totals: AccountTotals, processes: Vec<ProcessTotals>) -> Self {
         let (limit, remaining) = (totals.limit(), totals.remaining());
         Self {
+            limits: limit.into_iter().map(|limit| budget(limit, &totals)).collect(),
+            since: Some(totals.since).filter(|since| *since != Timestamp::default()),
+            reason: totals.reason,
+            shut_by: None,
+            status: totals.status,
+            in_force: None,
+            labels: totals.labels,
             account: totals.path,
             state: totals.state.as_str().to_owned(),
             cgroups: Vec::new(),
             spent_usd: totals.spent,
             held_usd: totals.held,
             remaining_usd: remaining,
-            limits: limit
-                .into_iter()
-                .map(|limit_usd| LimitReport {
-                    window: "total".to_owned(),
-                    category: "any".to_owned(),
-                    limit_usd,
-                    spent_usd: totals.spent,
-                    remaining_usd: limit_usd.saturating_sub(totals.spent),
-                })
-                .collect(),
+            stage: None,
+            overage_usd: Pico::ZERO.saturating_sub(remaining.unwrap_or(Pico::ZERO)).max(Pico::ZERO),
             exchanges: totals.exchanges,
             processes: processes.into_iter().map(ProcessReport::from).collect(),
             kernel: None,
@@ -146,12 +152,36 @@ impl AccountReport {
     /// Every account straight from the ledger, without a daemon. What is remaining counts the account's own limit
     /// only: what the ones above it allow is decided by whoever admits.
     pub fn from_ledger(reader: &Reader) -> Result<Vec<Self>, LedgerError> {
-        let mut reports = Vec::new();
+        let mut reports: Vec<Self> = Vec::new();
+        let (mut known, mut processes) = (HashMap::new(), reader.all_processes()?);
+        // Those above come first.
         for totals in reader.accounts()? {
-            let processes = reader.processes(&totals.path)?;
-            reports.push(Self::from_totals(totals, processes));
+            let processes = processes.remove(&totals.path).unwrap_or_default();
+            let mut report = Self::from_totals(totals, processes);
+            if let Some(above) = report.account.parent().and_then(|up| known.get(&up)).map(|at: &usize| &reports[*at]) {
+                let is_open = above.state == "open";
+                report.shut_by = if is_open { above.shut_by.clone() } else { Some(above.account.clone()) };
+                let own = std::mem::replace(&mut report.labels, above.labels.clone());
+                report.labels.extend(own);
+            }
+            known.insert(report.account.clone(), reports.len());
+            reports.push(report);
         }
         Ok(reports)
+    }
+}
+
+/// The budget as the ledger alone knows it.
+fn budget(limit: Pico, totals: &AccountTotals) -> LimitStatus {
+    LimitStatus {
+        window: "total".to_owned(),
+        category: "any".to_owned(),
+        unit: "usd".to_owned(),
+        limit: limit.to_string(),
+        spent: totals.spent.to_string(),
+        held: totals.held.to_string(),
+        remaining: limit.saturating_sub(totals.spent).to_string(),
+        reset: None,
     }
 }
 
@@ -164,6 +194,7 @@ impl From<ProcessTotals> for ProcessReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accounts::policy::Effective;
 
     #[test]
     fn every_refusal_is_counted_once_and_what_passed_is_not() {
@@ -187,8 +218,16 @@ mod tests {
             spent_usd: Pico::ZERO,
             held_usd: Pico::ZERO,
             remaining_usd: None,
+            stage: None,
+            overage_usd: Pico::ZERO,
             limits: Vec::new(),
             exchanges: 0,
+            since: Some(Timestamp::from_micros(1)),
+            reason: None,
+            shut_by: None,
+            status: None,
+            in_force: Some(policy_keys(&Effective::default())),
+            labels: Labels::new(),
             processes: vec![ProcessReport { pid: 1, exe: "/bin/x".to_owned(), spent_usd: Pico::ZERO, exchanges: 2 }],
             kernel: Some(KernelReport::default()),
         };
@@ -196,7 +235,12 @@ mod tests {
         let keys = |v: &serde_json::Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
         assert_eq!(
             keys(&json),
-            "account state cgroups spent_usd held_usd remaining_usd limits exchanges processes kernel"
+            "account state since reason shut_by status cgroups spent_usd held_usd remaining_usd stage overage_usd limits in_force labels \
+             exchanges processes kernel"
+        );
+        assert_eq!(
+            keys(&json["in_force"]),
+            "enforce until each_task max_output_tokens max_cost_usd models clamp min_output_tokens wait wall refusal_status stages throttle at_limit degrade expect on_pace repeats on_repeat on_baseline labels"
         );
         assert_eq!(keys(&json["processes"][0]), "pid exe spent_usd exchanges");
         assert_eq!(keys(&json["kernel"]), "connects refused dropped_packets egress_bytes ingress_bytes");

@@ -2,26 +2,36 @@
 //!
 //! Runs on a thread that may block: the ledger, cgroups and `/proc` are files.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use meter_common::Counters;
 use tokio::runtime::Handle;
 
 use super::{
+    in_force::AccountInForce,
     peer::Peer,
     price_files::{self, seller},
     refusals::Refusals,
-    registry::{OpenError, Registry},
+    registry::{OpenError, Opening, Registry},
+    reload::{ReloadError, Reloader},
     report::{AccountReport, KernelReport},
     wire::{Answer, Call, Fault, FaultKind, Opened, Pong, ROWS_MAX, Request, Summary, VERSION},
 };
 use crate::{
-    cashier::{AccountStatus, Cashier},
+    cashier::{AccountStatus, Cashier, Given},
     clock,
     ids::AccountPath,
     kernel::Kernel,
-    ledger::{Reader, RowFilter},
+    labels::{self, Labels},
+    ledger::{EventFilter, REPORT_KEYS_MAX, Reader, ReportQuery, RowFilter},
     money::Pico,
     pricing::Prices,
+    trust::Authority,
 };
 
 /// How long a summary waits for exchanges that are still being settled, in steps of [`SETTLE_STEP`].
@@ -34,8 +44,8 @@ pub struct Service {
     pub cashier: Arc<Cashier>,
     pub registry: Arc<Registry>,
     pub refusals: Arc<Refusals>,
-    /// Certificates that every agent must trust.
-    pub authority_pems: Vec<String>,
+    pub authority: Arc<Authority>,
+    pub reloader: Arc<Reloader>,
     pub data_dir: PathBuf,
     pub prices: Arc<Prices>,
     /// Where imported price files are kept.
@@ -60,19 +70,34 @@ impl Service {
             Request::Ping => {
                 Ok(Answer::Pong(Pong { version: VERSION, pid: std::process::id(), ending: self.registry.is_ending() }))
             }
-            Request::OpenTask { agent, task, budget_usd, extra_roots_pem } => {
-                self.open_task(peer, &agent, &task, budget_usd, &extra_roots_pem).map(Answer::Opened)
+            Request::OpenTask { agent, task, budget_usd, labels, closes, extra_roots_pem } => {
+                let given = Given { budget: budget_usd, labels };
+                self.open_task(peer, &agent, &task, given, closes, &extra_roots_pem).map(Answer::Opened)
             }
+            Request::MakeTask { account, budget_usd, labels, extra_roots_pem } => {
+                let given = Given { budget: budget_usd, labels };
+                self.make_task(peer, &account, given, &extra_roots_pem).map(Answer::Opened)
+            }
+            Request::CloseTask { account, status } => self.close_task(peer, account, status, runtime),
+            Request::Revoke { account, reason } => self.revoke(peer, account, &reason, runtime),
+            Request::Restore { account } => self.restore(peer, account, runtime),
+            Request::Extend { account, by_usd, for_s } => self.extend(peer, account, by_usd, for_s, runtime),
             Request::Status => Ok(Answer::Status { accounts: self.reports(self.cashier.status())? }),
             Request::Balance { account } => self.balance(&account),
             Request::Fund { account, amount_usd } => self.fund(peer, account, amount_usd),
-            Request::Rows { account, limit } => self.rows(account, limit, runtime),
+            Request::Rows { account, limit, labels } => self.rows(account, limit, &labels, runtime),
+            Request::Events(filter) => self.events(filter, runtime),
+            Request::Report(query) => self.report(&query, runtime),
             Request::Flush => {
                 self.flush(runtime);
                 Ok(Answer::Flushed)
             }
             Request::Summary { account } => self.summary(&account, runtime).map(Answer::Summary),
             Request::ReloadPrices => self.reload_prices(peer),
+            Request::ReloadConfig => self.reload_config(peer),
+            Request::DiffConfig { file, text } => self.diff_config(peer, &file, &text),
+            Request::ConfigState => Ok(Answer::ConfigState(self.reloader.state())),
+            Request::InForce => Ok(self.in_force()),
             Request::Price { provider, model, at } => {
                 let explanation = self.prices.explain(provider.as_deref().map(seller), &model, at);
                 Ok(Answer::Price { explanation })
@@ -85,38 +110,71 @@ impl Service {
         peer: &Peer,
         agent: &str,
         task: &str,
-        budget: Option<Pico>,
+        given: Given,
+        closes: bool,
         extra_roots_pem: &str,
     ) -> Result<Opened, Fault> {
         let above = self.account_of(peer)?;
         let account = task_path(above.as_ref(), agent, task)?;
-        let open = |pid| self.registry.open(&account, budget, extra_roots_pem, &self.authority_pems, pid, clock::now());
+        let closer = closes.then(|| peer.token());
+        self.open(peer, account, &Opening { given, extra_roots_pem, pid: Some(peer.pid), closer })
+    }
+
+    /// Opens a task for whoever asks, who may.
+    pub(super) fn open(&self, peer: &Peer, account: AccountPath, opening: &Opening<'_>) -> Result<Opened, Fault> {
+        self.check_labels(peer, &account, &opening.given.labels)?;
+        let authorities = self.authority.ca_pems();
+        let open = |_| self.registry.open(&account, opening, &authorities, clock::now());
         let opened = peer.with(open)?.map_err(|error| {
             let kind = if matches!(error, OpenError::Ending) { FaultKind::Ending } else { FaultKind::Failed };
             Fault::new(kind, error.to_string())
         })?;
+        self.cashier.task_opened(&account, &opening.given, peer.uid, clock::now());
         tracing::info!(%account, pid = peer.pid, uid = peer.uid, "task opened");
         Ok(Opened { account, bundle: opened.bundle, cgroup: opened.cgroup })
     }
 
-    fn rows(&self, account: Option<AccountPath>, limit: usize, runtime: &Handle) -> Result<Answer, Fault> {
+    fn rows(
+        &self,
+        account: Option<AccountPath>,
+        limit: usize,
+        labels: &Labels,
+        runtime: &Handle,
+    ) -> Result<Answer, Fault> {
+        check_filter(labels)?;
         self.flush(runtime);
         let reader = Reader::open(&self.data_dir).map_err(|e| failed(&e))?;
-        let rows = reader.rows(&RowFilter { account, limit: limit.min(ROWS_MAX) }).map_err(|e| failed(&e))?;
+        let filter = RowFilter { account, limit: limit.min(ROWS_MAX) };
+        let rows = reader.labelled_rows(&filter, labels).map_err(|e| failed(&e))?;
         Ok(Answer::Rows { rows })
+    }
+
+    fn events(&self, filter: EventFilter, runtime: &Handle) -> Result<Answer, Fault> {
+        self.flush(runtime);
+        let reader = Reader::open(&self.data_dir).map_err(|e| failed(&e))?;
+        let filter = EventFilter { limit: filter.limit.min(ROWS_MAX), ..filter };
+        Ok(Answer::Events { events: reader.events(&filter).map_err(|e| failed(&e))? })
+    }
+
+    fn report(&self, query: &ReportQuery, runtime: &Handle) -> Result<Answer, Fault> {
+        check_filter(&query.labels)?;
+        if query.by.len() > REPORT_KEYS_MAX {
+            let message = format!("a report is by {REPORT_KEYS_MAX} things at most; leave some out");
+            return Err(Fault::new(FaultKind::Malformed, message));
+        }
+        self.flush(runtime);
+        let reader = Reader::open(&self.data_dir).map_err(|e| failed(&e))?;
+        Ok(Answer::Report { lines: reader.report(query).map_err(|e| failed(&e))? })
     }
 
     fn balance(&self, account: &AccountPath) -> Result<Answer, Fault> {
         let status = self.status_of(account)?;
         let mut reports = self.reports(vec![status])?;
-        reports.pop().map(|account| Answer::Balance { account }).ok_or_else(|| self.unknown(account))
+        reports.pop().map(|account| Answer::Balance { account: Box::new(account) }).ok_or_else(|| self.unknown(account))
     }
 
     fn fund(&self, peer: &Peer, account: AccountPath, amount: Pico) -> Result<Answer, Fault> {
-        if let Some(inside) = self.account_of(peer)? {
-            let message = format!("a process of the account {inside} can't fund; ask from outside of every account");
-            return Err(Fault::new(FaultKind::Forbidden, message));
-        }
+        self.outside(peer, "fund")?;
         if !amount.is_positive() {
             return Err(Fault::new(FaultKind::Malformed, "an amount to fund is above 0; write it like 0.50"));
         }
@@ -128,18 +186,30 @@ impl Service {
 
     /// The files were checked by whoever wrote them; what can't be used all the same changes nothing.
     fn reload_prices(&self, peer: &Peer) -> Result<Answer, Fault> {
-        if let Some(inside) = self.account_of(peer)? {
-            let message =
-                format!("a process of the account {inside} can't change prices; ask from outside of every account");
-            return Err(Fault::new(FaultKind::Forbidden, message));
-        }
+        self.outside(peer, "change prices")?;
         let imported = price_files::load(&self.prices_dir).map_err(|e| failed(&e))?;
         self.prices.replace(imported);
         tracing::info!(uid = peer.uid, "imported prices are in use");
         Ok(Answer::Reloaded)
     }
 
-    fn flush(&self, runtime: &Handle) {
+    fn reload_config(&self, peer: &Peer) -> Result<Answer, Fault> {
+        self.outside(peer, "change the config")?;
+        self.reloader.reload(Some(peer.uid)).map(Answer::ConfigDiff).map_err(not_reloaded)
+    }
+
+    fn diff_config(&self, peer: &Peer, file: &Path, text: &str) -> Result<Answer, Fault> {
+        self.outside(peer, "try a config")?;
+        self.reloader.diff(text, file).map(Answer::ConfigDiff).map_err(not_reloaded)
+    }
+
+    fn in_force(&self) -> Answer {
+        let mut accounts: Vec<AccountInForce> = self.cashier.in_force().into_iter().map(AccountInForce::from).collect();
+        accounts.sort_unstable_by(|a, b| (!a.account.is_host(), &a.account).cmp(&(!b.account.is_host(), &b.account)));
+        Answer::InForce { state: self.reloader.state(), settings: self.reloader.in_force().settings(), accounts }
+    }
+
+    pub(super) fn flush(&self, runtime: &Handle) {
         self.write_refusals();
         runtime.block_on(self.cashier.flush());
     }
@@ -162,18 +232,29 @@ impl Service {
         })
     }
 
-    /// Writes the kernel's refusals that have gathered to the ledger.
+    /// Takes the kernel's refusals over, and writes to the ledger what has gathered.
     pub fn write_refusals(&self) {
-        for row in self.refusals.take(|account| self.cashier.account_of(account), clock::now()) {
+        let now = clock::now();
+        for row in self.refusals.take(|account| self.cashier.account_of(account), now) {
             self.cashier.record(row);
         }
+        self.cashier.write_refusals(now);
     }
 
-    fn account_of(&self, peer: &Peer) -> Result<Option<AccountPath>, Fault> {
+    /// Refuses a process of an account: what an agent may do is to look, and to open and close tasks below its own.
+    pub(super) fn outside(&self, peer: &Peer, action: &str) -> Result<(), Fault> {
+        self.account_of(peer)?.map_or(Ok(()), |inside| {
+            let message =
+                format!("a process of the account {inside} can't {action}; ask from outside of every account");
+            Err(Fault::new(FaultKind::Forbidden, message))
+        })
+    }
+
+    pub(super) fn account_of(&self, peer: &Peer) -> Result<Option<AccountPath>, Fault> {
         peer.with(|pid| self.registry.account_of(pid))
     }
 
-    fn status_of(&self, account: &AccountPath) -> Result<AccountStatus, Fault> {
+    pub(super) fn status_of(&self, account: &AccountPath) -> Result<AccountStatus, Fault> {
         self.cashier.status_of(account).ok_or_else(|| self.unknown(account))
     }
 
@@ -183,26 +264,36 @@ impl Service {
 
     fn reports(&self, statuses: Vec<AccountStatus>) -> Result<Vec<AccountReport>, Fault> {
         let reader = Reader::open(&self.data_dir).map_err(|e| failed(&e))?;
+        let counters = self.counters(&statuses);
+        let mut processes = match &statuses[..] {
+            [one] => HashMap::from([(one.account.clone(), reader.processes(&one.account).map_err(|e| failed(&e))?)]),
+            _ => reader.all_processes().map_err(|e| failed(&e))?,
+        };
         let mut reports = Vec::with_capacity(statuses.len());
         for status in statuses {
-            let processes = reader.processes(&status.account).map_err(|e| failed(&e))?;
+            let processes = processes.remove(&status.account).unwrap_or_default();
             let mut report = AccountReport::new(status, processes);
             report.cgroups.extend(self.registry.cgroup(&report.account));
             report.cgroups.dedup();
-            report.kernel = self.kernel_report(&report.account);
+            report.kernel = counters.get(&report.account).map(KernelReport::of);
             reports.push(report);
         }
         Ok(reports)
     }
 
-    fn kernel_report(&self, account: &AccountPath) -> Option<KernelReport> {
-        match self.registry.counters(account) {
-            Ok(counters) => counters.map(|c| KernelReport::of(&c)),
-            Err(error) => {
-                tracing::warn!(%account, %error, "the kernel's counters can't be read");
-                None
+    /// What the kernel counted for these accounts: for one without a look at all others.
+    fn counters(&self, statuses: &[AccountStatus]) -> BTreeMap<AccountPath, Counters> {
+        let counted = match statuses {
+            [one] => {
+                let found = self.registry.counters(&one.account);
+                found.map(|counters| counters.into_iter().map(|c| (one.account.clone(), c)).collect())
             }
-        }
+            _ => self.registry.all_counters(),
+        };
+        counted.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the kernel's counters can't be read");
+            BTreeMap::new()
+        })
     }
 }
 
@@ -224,6 +315,10 @@ fn task_path(above: Option<&AccountPath>, agent: &str, task: &str) -> Result<Acc
     parent.child(task).map_err(malformed)
 }
 
+fn check_filter(labels: &Labels) -> Result<(), Fault> {
+    labels::check_all(labels).map_err(|error| Fault::new(FaultKind::Malformed, error.to_string()))
+}
+
 /// There is no such account; names some agents that there are.
 fn unknown(account: &AccountPath, known: &[AccountStatus]) -> Fault {
     const NAMED_MAX: usize = 8;
@@ -235,7 +330,13 @@ fn unknown(account: &AccountPath, known: &[AccountStatus]) -> Fault {
     Fault::new(FaultKind::Unknown, message)
 }
 
-fn failed(error: &dyn std::error::Error) -> Fault {
+/// The text has a line per mistake.
+#[expect(clippy::needless_pass_by_value, reason = "it is what an error is mapped by")]
+fn not_reloaded(error: ReloadError) -> Fault {
+    Fault::new(FaultKind::Failed, error.to_string())
+}
+
+pub(super) fn failed(error: &dyn std::error::Error) -> Fault {
     Fault::new(FaultKind::Failed, error.to_string())
 }
 

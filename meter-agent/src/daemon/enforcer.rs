@@ -3,6 +3,9 @@
 //! In this order: the sidecar ends its own connections, after what was admitted has been delivered; then the
 //! sockets that the sidecar does not hold are ended; only then may the cashier stop the account, from which moment
 //! packets drop. The cashier does not stop an account with a hold outstanding, and tells again when the last ends.
+//!
+//! An account that people have shut does not drain: its packets drop from that moment, so what it has under way is cut
+//! at once, and no agent is waited for.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,6 +13,7 @@ use meter_common::{PORTS, state};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
+    accounts::State,
     cashier::{Cashier, StateChange},
     control::registry::Registry,
     kernel::sockets,
@@ -23,6 +27,10 @@ const LAST_WORD: Duration = Duration::from_millis(50);
 const STEP: Duration = Duration::from_millis(10);
 /// Longer than the sidecar gives an ending connection that nobody reads from.
 const CONNECTIONS_MAX: Duration = Duration::from_secs(20);
+
+/// How long what was cut has to end in its own shape, which takes milliseconds, before it is reset: an agent that does
+/// not read what came before can't be told.
+const CUT_MAX: Duration = Duration::from_secs(2);
 
 /// What ending an account's connections takes.
 #[derive(Clone)]
@@ -39,7 +47,7 @@ impl Enforcer {
     pub async fn run(self) {
         let mut changes = self.cashier.changes();
         // Those that an earlier daemon left half-way.
-        self.start_draining();
+        self.start_ending();
         loop {
             match changes.recv().await {
                 Ok(change) => self.start(change),
@@ -48,24 +56,42 @@ impl Enforcer {
                         missed,
                         "state changes came faster than they were enforced; looking at every account"
                     );
-                    self.start_draining();
+                    self.start_ending();
                 }
                 Err(RecvError::Closed) => return,
             }
         }
     }
 
-    fn start_draining(&self) {
-        for change in self.cashier.draining() {
+    fn start_ending(&self) {
+        for change in self.cashier.ending() {
             self.start(change);
         }
     }
 
     fn start(&self, change: StateChange) {
-        // A stopped account has been through this as a draining one.
-        if !matches!(change.state, state::OPEN | state::FREE | state::STOPPED) {
-            tasks::spawn("enforce", self.clone().enforce(change));
+        match change.state {
+            // A stopped account has been through this as a draining one.
+            state::OPEN | state::FREE | state::STOPPED => {}
+            state::REVOKED => drop(tasks::spawn("cut", self.clone().cut(change, State::Revoked))),
+            state::CLOSED => drop(tasks::spawn("cut", self.clone().cut(change, State::Closed))),
+            _ => drop(tasks::spawn("enforce", self.clone().enforce(change))),
         }
+    }
+
+    /// Ends what an account that people have shut has under way.
+    async fn cut(self, change: StateChange, state: State) {
+        let reason = self.cashier.status_of(&change.path).and_then(|status| status.reason);
+        self.connections.cut_account(&change.path, state, reason.as_deref());
+        let gone = async {
+            while self.connections.count_cut(&change.path) > 0 {
+                tokio::time::sleep(STEP).await;
+            }
+        };
+        if tokio::time::timeout(CUT_MAX, gone).await.is_err() {
+            self.connections.reset_cut(&change.path);
+        }
+        self.end_sockets(change).await;
     }
 
     async fn enforce(self, change: StateChange) {
@@ -82,6 +108,11 @@ impl Enforcer {
         };
         // Past the bound what is left is an exchange that is still paid for; its end is told as another change.
         let _ = tokio::time::timeout(CONNECTIONS_MAX, gone).await;
+        self.end_sockets(change).await;
+    }
+
+    /// Ends the sockets that the sidecar does not hold, unless the account has opened again meanwhile.
+    async fn end_sockets(self, change: StateChange) {
         let path = change.path.clone();
         let ended = tokio::task::spawn_blocking(move || {
             if self.cashier.is_open(change.account) {

@@ -9,32 +9,41 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::watch;
+
 use crate::{
+    control::reload::TellLocals,
     kernel::{
         Kernel, KernelError,
         local::{Local, Watch},
         netns,
     },
     proxy::Announcer,
-    usage::hosts::HostEntry,
+    usage::hosts::{HostEntry, HostTable},
 };
 
 /// The list has been told to the kernel once; nothing watches yet.
 pub struct Locals {
     kernel: Arc<Kernel>,
-    hosts: Vec<HostEntry>,
+    hosts: watch::Receiver<Arc<HostTable>>,
     cookie: u64,
     watch: Watch,
 }
 
 impl Locals {
     /// Within a runtime.
-    pub fn open(kernel: Arc<Kernel>, hosts: Vec<HostEntry>) -> Result<Self, KernelError> {
+    pub fn open(kernel: Arc<Kernel>, hosts: watch::Receiver<Arc<HostTable>>) -> Result<Self, KernelError> {
         // Watching begins before reading, so that no change falls between the two.
         let watch = Watch::open()?;
         let locals = Self { kernel, hosts, cookie: netns::current_cookie()?, watch };
-        tell(&locals.kernel, locals.cookie, &locals.hosts)?;
+        tell(&locals.kernel, locals.cookie, locals.hosts.borrow().added())?;
         Ok(locals)
+    }
+
+    /// For whoever has other hosts and can't wait for the next change of addresses.
+    pub fn teller(&self) -> TellLocals {
+        let (kernel, cookie) = (Arc::clone(&self.kernel), self.cookie);
+        Box::new(move |hosts| tell(&kernel, cookie, hosts))
     }
 
     /// Tells the kernel at each change.
@@ -56,8 +65,8 @@ impl Locals {
 
     /// Names may be looked up on the way, which blocks.
     async fn tell_once(&self) -> io::Result<()> {
-        let (kernel, cookie, hosts) = (Arc::clone(&self.kernel), self.cookie, self.hosts.clone());
-        let told = tokio::task::spawn_blocking(move || tell(&kernel, cookie, &hosts)).await;
+        let (kernel, cookie, hosts) = (Arc::clone(&self.kernel), self.cookie, Arc::clone(&self.hosts.borrow()));
+        let told = tokio::task::spawn_blocking(move || tell(&kernel, cookie, hosts.added())).await;
         told.map_err(io::Error::other)?.map_err(io::Error::other)
     }
 }

@@ -1,12 +1,14 @@
 //! One line of the ledger as it is shown: an exchange, or a refusal.
 
-use std::str::FromStr;
+use std::{collections::BTreeMap, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
+    accounts::{Category, Posting},
     clock::Timestamp,
     ids::{AccountPath, ExchangeId, Process},
+    measure::Amounts,
     money::Pico,
     pricing::PriceKind,
     usage::{Quality, Tools, Units, Usage},
@@ -195,6 +197,14 @@ pub struct Detail {
     pub units: Units,
     /// One per model where the exchange used several; empty otherwise.
     pub lines: Vec<RowLine>,
+    /// Of the account, when the row was written.
+    pub labels: BTreeMap<String, String>,
+    /// How the limit stood that would have refused the request, had it been enforced.
+    pub would_refuse: Option<String>,
+    /// Beyond a limit at which its account goes on.
+    pub overage: bool,
+    /// The model that was asked for, where a cheaper one took its place.
+    pub degraded_from: Option<String>,
 }
 
 impl Detail {
@@ -214,6 +224,26 @@ pub struct RowLine {
 }
 
 impl Row {
+    /// What is posted to the accounts: the cost, with the tokens and the requests that limits count. `held_tokens` are
+    /// those of the hold that the row resolves, which an answer that can't be read is taken to have used.
+    pub fn posting(&self, held_tokens: Option<i64>) -> Posting {
+        let count = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
+        let tokens = match self.usage_quality {
+            Quality::Absent => held_tokens.unwrap_or(0),
+            Quality::Exact | Quality::Estimated => {
+                count(self.usage.input_tokens.saturating_add(self.usage.output_tokens))
+            }
+        };
+        let counts = held_tokens.is_some() || self.cost_usd.is_positive();
+        let requests = if counts { count(self.exchanges()) } else { 0 };
+        let lasted = count(self.duration_ms).saturating_mul(1_000);
+        Posting {
+            category: Category::named(&self.category),
+            used: Amounts { usd: self.cost_usd, tokens, requests },
+            at: Timestamp::from_micros(self.time.micros().saturating_add(lasted)),
+        }
+    }
+
     /// How many exchanges the row counts for.
     pub fn exchanges(&self) -> u64 {
         if self.outcome.is_exchange() { self.count } else { 0 }

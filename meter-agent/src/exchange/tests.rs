@@ -56,6 +56,31 @@ fn what_left_and_was_never_answered_consumes_its_hold() {
 }
 
 #[test]
+fn what_the_meter_cut_costs_what_was_delivered_and_never_more_than_it_holds() {
+    let cut = |status| End::Cut { status, why: "revoked".to_owned() };
+    let mut exchange = held(Billing::Metered);
+    exchange.grown(Pico::new(9_000_000));
+    exchange.sent();
+    exchange.answered(200, None, 2_000_000);
+    let delivered = Reading {
+        model: Some("gpt-4o".to_owned()),
+        ..Reading::of(Quality::Estimated, Usage { output_tokens: 1, ..Usage::default() })
+    };
+    assert_eq!(exchange.cost_of(&delivered, &Prices::embedded()), Pico::new(10_000_000));
+    let row = exchange.end(&cut(None), Some(delivered), &Prices::embedded(), 5_000_000);
+    assert_eq!((row.outcome, row.status, row.cost_usd), (Outcome::Cut, Some(200), Pico::new(9_000_000)));
+    assert_eq!(row.reason.as_deref(), Some("revoked"));
+
+    let mut waiting = held(Billing::Metered);
+    waiting.sent();
+    let row = end(waiting, &cut(Some(402)));
+    assert_eq!((row.outcome, row.status, row.cost_usd), (Outcome::Cut, Some(402), HELD));
+
+    let row = end(held(Billing::Metered), &cut(Some(402)));
+    assert_eq!((row.outcome, row.status, row.cost_usd), (Outcome::RefusedBudget, Some(402), Pico::ZERO));
+}
+
+#[test]
 fn an_error_answer_costs_nothing_and_an_unread_success_its_hold() {
     for (status, cost, outcome) in [(429, Pico::ZERO, Outcome::UpstreamError), (200, HELD, Outcome::Complete)] {
         let mut exchange = held(Billing::Unknown);
@@ -172,4 +197,17 @@ fn no_part_of_a_usage_can_be_what_none_is() {
     let row = exchange.end(&End::Complete, Some(absurd), &Prices::embedded(), 0);
     assert_eq!((row.cost_usd, row.usage_quality), (HELD, Quality::Absent));
     assert_eq!(row.requested_model.map(|name| name.len()), Some(512));
+}
+
+#[test]
+fn a_charge_beyond_the_hold_is_posted_and_named() {
+    let charged = |mut exchange: Exchange| {
+        exchange.asked(Some("gpt-4o".to_owned()), false);
+        exchange.sent();
+        exchange.answered(200, None, 0);
+        exchange.end(&End::Complete, Some(reading(1_000_000_000)), &Prices::embedded(), 0)
+    };
+    let row = charged(held(Billing::Metered));
+    assert!(row.cost_usd > HELD && row.reason.is_some_and(|reason| reason.contains("overrun")));
+    assert_eq!(charged(exchange(Billing::Metered)).reason, None, "nothing was held for it");
 }

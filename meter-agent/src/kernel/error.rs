@@ -64,6 +64,8 @@ pub enum KernelError {
         #[source]
         source: io::Error,
     },
+    #[error("no cgroup can be bound: all {max} places of the kernel's map are taken; end some tasks first")]
+    Full { max: u32 },
     #[error("{what}")]
     System {
         what: &'static str,

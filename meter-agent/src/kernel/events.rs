@@ -5,6 +5,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    time::Duration,
 };
 
 use aya::maps::{MapData, RingBuf};
@@ -12,6 +13,10 @@ use meter_common::{AccountRef, Event, Reason};
 use tokio::io::unix::AsyncFd;
 
 use super::{KernelError, address, load};
+
+/// How long the ring gathers once it was read to its end: a storm of refusals wakes its reader no more than 50 times a
+/// second, and the ring has room for 180,000 refusals a second between.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// One refusal by the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +63,7 @@ impl EventReader {
         // SAFETY: the ring's descriptor stays the same and open for as long as the reader lives.
         let reader = unsafe { AsyncFd::register(self) }
             .map_err(|error| KernelError::system("the ring of events can't be waited for")(error.into()))?;
-        Ok(EventStream { reader })
+        Ok(EventStream { reader, at_end: false })
     }
 }
 
@@ -78,17 +83,24 @@ impl AsRawFd for EventReader {
 /// The ring as a stream of refusals.
 pub struct EventStream {
     reader: AsyncFd<EventReader>,
+    /// Nothing more was there when it was read last.
+    at_end: bool,
 }
 
 impl EventStream {
     /// Waits for the next refusal. Cancelling it loses none.
     pub async fn next(&mut self) -> io::Result<Refused> {
         loop {
+            if self.at_end {
+                tokio::time::sleep(GATHER).await;
+                self.at_end = false;
+            }
             let mut ready = self.reader.readable_mut().await?;
             if let Some(refused) = ready.get_inner_mut().try_next() {
                 return Ok(refused);
             }
             ready.clear_ready();
+            self.at_end = true;
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod events;
 mod flows;
 mod load;
 pub mod local;
+pub mod marks;
 mod mounts;
 mod netlink;
 pub mod netns;
@@ -26,7 +27,7 @@ use std::{
     sync::Arc,
 };
 
-use meter_common::{AccountRef, Balance, Counters, FlowRecord, Listeners, LocalKey, map};
+use meter_common::{AccountRef, Balance, Counters, FlowRecord, Listeners, LocalKey, SLOTS, map};
 
 use self::{
     book::{MappedBook, MappedStatus},
@@ -133,7 +134,15 @@ impl Kernel {
 
     /// From now on the processes of that cgroup, and of those below it, are the account's. The root cgroup can't be bound.
     pub fn bind_cgroup(&self, cgroup_id: u64, account: AccountRef) -> Result<(), KernelError> {
-        sys::update(self.fd(map::ACCOUNTS), &cgroup_id, &account).map_err(KernelError::map(map::ACCOUNTS, "written"))
+        sys::update(self.fd(map::ACCOUNTS), &cgroup_id, &account).map_err(|source| match source.raw_os_error() {
+            Some(libc::E2BIG) => KernelError::Full { max: SLOTS },
+            Some(_) | None => KernelError::map(map::ACCOUNTS, "written")(source),
+        })
+    }
+
+    /// The account that a cgroup is bound to; those above it are not looked at.
+    pub fn bound_to(&self, cgroup_id: u64) -> Result<Option<AccountRef>, KernelError> {
+        sys::look_up(self.fd(map::ACCOUNTS), &cgroup_id).map_err(KernelError::map(map::ACCOUNTS, "read"))
     }
 
     pub fn unbind_cgroup(&self, cgroup_id: u64) -> Result<(), KernelError> {

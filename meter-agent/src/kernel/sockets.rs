@@ -2,7 +2,8 @@
 //!
 //! The kernel names each socket's cgroup (INET_DIAG_CGROUP_ID), which is the one it was made in. Only sockets of the
 //! calling thread's network namespace are seen. To be called while packets still pass: the reset that ends a
-//! connection is a packet of that socket, and a stopped account's are dropped.
+//! connection is a packet of that socket, and a stopped account's are dropped. Where they do already, since people have
+//! shut the account, the other end is told all the same if it is on this host: it is ended too.
 
 use std::{
     collections::HashSet,
@@ -39,6 +40,7 @@ struct Found {
     family: u8,
     protocol: u8,
     id: [u8; SOCKET_ID],
+    own: SocketAddr,
     peer: SocketAddr,
     cgroup: u64,
 }
@@ -47,18 +49,22 @@ struct Found {
 /// ports on loopback are left to the sidecar, who holds their other end. Listening sockets are ended too.
 pub fn end(cgroups: &HashSet<u64, impl BuildHasher>, skip_ports: &[u16]) -> Result<usize, KernelError> {
     let end_all = || -> io::Result<usize> {
-        let mut ended = 0;
-        let netlink = netlink::open(libc::NETLINK_SOCK_DIAG, 0)?;
+        let mut sockets = Vec::new();
         for (family, protocol) in
             [(libc::AF_INET, TCP), (libc::AF_INET6, TCP), (libc::AF_INET, UDP), (libc::AF_INET6, UDP)]
         {
-            let family = u8::try_from(family).map_err(io::Error::other)?;
-            for socket in list(family, protocol)? {
-                let is_sidecars = socket.peer.ip().is_loopback() && skip_ports.contains(&socket.peer.port());
-                if cgroups.contains(&socket.cgroup) && !is_sidecars {
-                    ended += usize::from(destroy(&netlink, &socket)?);
-                }
-            }
+            sockets.extend(list(u8::try_from(family).map_err(io::Error::other)?, protocol)?);
+        }
+        let netlink = netlink::open(libc::NETLINK_SOCK_DIAG, 0)?;
+        let is_sidecars = |socket: &Found| socket.peer.ip().is_loopback() && skip_ports.contains(&socket.peer.port());
+        let (mut ended, mut others) = (0, HashSet::new());
+        for socket in sockets.iter().filter(|socket| cgroups.contains(&socket.cgroup) && !is_sidecars(socket)) {
+            ended += usize::from(destroy(&netlink, socket)?);
+            others.extend((socket.protocol == TCP).then_some((socket.peer, socket.own)));
+        }
+        let is_other = |socket: &&Found| socket.protocol == TCP && others.contains(&(socket.own, socket.peer));
+        for socket in sockets.iter().filter(is_other) {
+            destroy(&netlink, socket)?;
         }
         Ok(ended)
     };
@@ -127,15 +133,19 @@ fn parse(data: &[u8], protocol: u8) -> Option<Found> {
     let family = *data.first()?;
     let id: [u8; SOCKET_ID] = data.get(4..4 + SOCKET_ID)?.try_into().ok()?;
     // Within the id: source port, destination port, source address, destination address; all in network order.
-    let port = u16::from_be_bytes([id[2], id[3]]);
-    let to: [u8; 16] = id.get(20..36)?.try_into().ok()?;
-    let ip = if i32::from(family) == libc::AF_INET {
-        IpAddr::V4(Ipv4Addr::new(to[0], to[1], to[2], to[3]))
-    } else {
-        Ipv6Addr::from(to).to_canonical()
+    let address = |port: usize, ip: usize| -> Option<SocketAddr> {
+        let port = u16::from_be_bytes(id.get(port..port + 2)?.try_into().ok()?);
+        let ip: [u8; 16] = id.get(ip..ip + 16)?.try_into().ok()?;
+        let ip = if i32::from(family) == libc::AF_INET {
+            IpAddr::V4(Ipv4Addr::new(ip[0], ip[1], ip[2], ip[3]))
+        } else {
+            Ipv6Addr::from(ip).to_canonical()
+        };
+        Some((ip, port).into())
     };
+    let (own, peer) = (address(0, 4)?, address(2, 20)?);
     let cgroup = attribute(data.get(ANSWER..)?, INET_DIAG_CGROUP_ID)?;
-    Some(Found { family, protocol, id, peer: (ip, port).into(), cgroup: u64::from_ne_bytes(cgroup.try_into().ok()?) })
+    Some(Found { family, protocol, id, own, peer, cgroup: u64::from_ne_bytes(cgroup.try_into().ok()?) })
 }
 
 /// The payload of one netlink attribute.
@@ -164,7 +174,9 @@ mod tests {
     fn answer() -> Vec<u8> {
         let mut data = vec![0_u8; ANSWER];
         data[0] = u8::try_from(libc::AF_INET).unwrap();
+        data[4..4 + 2].copy_from_slice(&50_000_u16.to_be_bytes());
         data[4 + 2..4 + 4].copy_from_slice(&443_u16.to_be_bytes());
+        data[4 + 4..4 + 8].copy_from_slice(&[192, 0, 2, 1]);
         data[4 + 20..4 + 24].copy_from_slice(&[192, 0, 2, 7]);
         data.extend([5, 0, 8, 0, 1, 0, 0, 0]);
         data.extend([12, 0, 21, 0]);
@@ -175,6 +187,7 @@ mod tests {
     #[test]
     fn a_socket_is_read_with_its_peer_and_cgroup() {
         let found = parse(&answer(), TCP).unwrap();
+        assert_eq!(found.own, "192.0.2.1:50000".parse().unwrap());
         assert_eq!(found.peer, "192.0.2.7:443".parse().unwrap());
         assert_eq!(found.cgroup, 77);
     }

@@ -2,17 +2,21 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rusqlite::{Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::{
     HoldRecord, LedgerError, Op, Resolves, ResultRecord, ResultState, Store,
-    schema::{GROW_HOLD, INSERT_HOLD, INSERT_ROW, PRUNE_RESULTS, UPDATE_TOTALS, UPSERT_PROCESS, UPSERT_RESULT},
+    schema::{
+        FOLD_QUARTERS, GROW_HOLD, INSERT_HOLD, INSERT_ROW, PRUNE_RESULTS, UPDATE_TOTALS, UPSERT_PROCESS,
+        UPSERT_QUARTER, UPSERT_RESULT,
+    },
     text,
 };
 use crate::{
-    accounts::AccountId,
+    accounts::{AccountId, Category, LimitKey, quarter},
     exchange::Row,
     ids::{ExchangeId, Process},
+    measure::Amounts,
     money::Pico,
 };
 
@@ -30,10 +34,14 @@ impl Store {
                 batch.apply(&tx, op)?;
             }
             batch.write_totals(&tx)?;
+            self.standing.count(&tx)?;
             tx.commit()?;
-            Ok(batch.left_out)
+            let spent = batch.accounts.get(&AccountId::HOST).map_or(0, |host| host.spent);
+            Ok((batch.left_out, spent))
         };
-        run().map_err(|e: rusqlite::Error| LedgerError::writing(&self.path, &e))
+        let (left_out, spent) = run().map_err(|e: rusqlite::Error| LedgerError::writing(&self.path, &e))?;
+        self.standing.committed(Pico::new(spent));
+        Ok(left_out)
     }
 }
 
@@ -52,6 +60,7 @@ struct Batch<'a> {
     passing: HashSet<ExchangeId>,
     accounts: HashMap<AccountId, Totals>,
     processes: HashMap<(AccountId, &'a Process), (i64, u64)>,
+    quarters: HashMap<(AccountId, i64, Category), Amounts>,
     left_out: Vec<LedgerError>,
 }
 
@@ -64,7 +73,13 @@ impl<'a> Batch<'a> {
             _ => None,
         });
         let passing = ended.filter(|id| begun.contains(id)).collect();
-        Self { passing, accounts: HashMap::new(), processes: HashMap::new(), left_out: Vec::new() }
+        Self {
+            passing,
+            accounts: HashMap::new(),
+            processes: HashMap::new(),
+            quarters: HashMap::new(),
+            left_out: Vec::new(),
+        }
     }
 
     fn apply(&mut self, tx: &Transaction<'_>, op: &'a Op) -> rusqlite::Result<()> {
@@ -78,14 +93,34 @@ impl<'a> Batch<'a> {
                 self.forget_smallest(*id, *forget_smallest);
                 run("UPDATE accounts SET budget = ?2 WHERE id = ?1", params![id.get(), given.map(Pico::get)])
             }
-            Op::ConfigBudget { id, configured, forget_smallest } => {
+            Op::InForce { id, limits, forget_smallest } => {
                 self.forget_smallest(*id, *forget_smallest);
-                let sql = "UPDATE accounts SET config_budget = ?2 WHERE id = ?1";
-                run(sql, params![id.get(), configured.map(Pico::get)])
+                let budget = limits.iter().find(|rule| rule.key == LimitKey::BUDGET).map(|rule| rule.amount);
+                let sql = "UPDATE accounts SET config_budget = ?2, in_force = ?3 WHERE id = ?1";
+                run(sql, params![id.get(), budget, text::limits(limits)])
             }
-            Op::State { id, state } => {
-                run("UPDATE accounts SET state = ?2 WHERE id = ?1", params![id.get(), state.as_str()])
+            Op::Labels { id, labels } => {
+                let json = serde_json::to_string(labels).unwrap_or_default();
+                run("UPDATE accounts SET labels = ?2 WHERE id = ?1", params![id.get(), json])
             }
+            Op::State { id, state, since, reason } => run(
+                "UPDATE accounts SET state = ?2, since = ?3, reason = ?4 WHERE id = ?1",
+                params![id.get(), state.as_str(), since.micros(), reason],
+            ),
+            Op::Closed { id, status } => {
+                run("UPDATE accounts SET status = ?2 WHERE id = ?1", params![id.get(), status.as_str()])
+            }
+            Op::Rename { id, path } => {
+                run("UPDATE accounts SET path = ?2 WHERE id = ?1", params![id.get(), path.as_str()])
+            }
+            Op::Extend { id, extension, actor_uid } => run(
+                "INSERT INTO extensions (account, amount, since, until, actor_uid) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![id.get(), extension.by.get(), extension.from.micros(), extension.until.micros(), actor_uid],
+            ),
+            Op::Event(event) => run(
+                "INSERT INTO events (time, account, kind, actor_uid, text) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![event.time.micros(), event.account.get(), event.kind.as_str(), event.actor_uid, event.text],
+            ),
             Op::Bind { id, account } => run(
                 "UPDATE accounts SET slot = ?2, generation = ?3 WHERE id = ?1",
                 params![id.get(), account.slot, account.generation],
@@ -120,6 +155,10 @@ impl<'a> Batch<'a> {
             Op::Result(record) => write_result(tx, record),
             Op::PruneResults { before, keep } => {
                 run(PRUNE_RESULTS, params![before.micros(), i64::try_from(*keep).unwrap_or(i64::MAX)])
+            }
+            Op::FoldQuarters { before } => {
+                run(FOLD_QUARTERS, params![before])?;
+                run("DELETE FROM quarters WHERE quarter <> 0 AND quarter < ?1", params![before])
             }
             Op::Barrier => Ok(()),
         }
@@ -158,6 +197,11 @@ impl<'a> Batch<'a> {
             *spent = spent.saturating_add(row.cost_usd.get());
             *exchanges += row.exchanges();
         }
+        let posting = row.posting(resolves.map(|r| r.tokens));
+        if posting.used != Amounts::ZERO {
+            let amounts = self.quarters.entry((account, quarter(posting.at), posting.category)).or_default();
+            *amounts = amounts.plus(posting.used);
+        }
         let agent = line.iter().rev().nth(1).copied().unwrap_or(AccountId::HOST);
         insert_row(tx, account, agent, row, resolves)
     }
@@ -195,6 +239,11 @@ impl<'a> Batch<'a> {
                 t.smallest_hold.map(Pico::get)
             ])?;
         }
+        let mut upsert = tx.prepare_cached(UPSERT_QUARTER)?;
+        for ((account, quarter, category), amounts) in &self.quarters {
+            let Amounts { usd, tokens, requests } = amounts;
+            upsert.execute(params![account.get(), quarter, category.as_str(), usd.get(), tokens, requests])?;
+        }
         let mut upsert = tx.prepare_cached(UPSERT_PROCESS)?;
         for ((account, process), (spent, exchanges)) in &self.processes {
             let Process { pid, start_ticks, exe } = process;
@@ -205,7 +254,7 @@ impl<'a> Batch<'a> {
 }
 
 fn insert_hold(tx: &Transaction<'_>, hold: &HoldRecord) -> rusqlite::Result<()> {
-    let HoldRecord { id, account, amount, clamp, time, process, request } = hold;
+    let HoldRecord { id, account, amount, tokens, clamp, time, process, request } = hold;
     tx.prepare_cached(INSERT_HOLD)?.execute(params![
         id.0.as_bytes(),
         account.get(),
@@ -223,6 +272,7 @@ fn insert_hold(tx: &Transaction<'_>, hold: &HoldRecord) -> rusqlite::Result<()> 
         request.requested_model,
         request.stream,
         request.category,
+        tokens,
     ])?;
     Ok(())
 }
@@ -248,8 +298,8 @@ fn write_result(tx: &Transaction<'_>, record: &ResultRecord) -> rusqlite::Result
     Ok(())
 }
 
-fn insert_row(
-    tx: &Transaction<'_>,
+pub(super) fn insert_row(
+    tx: &Connection,
     account: AccountId,
     agent: AccountId,
     row: &Row,

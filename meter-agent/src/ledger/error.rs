@@ -13,16 +13,27 @@ pub enum LedgerError {
     #[error("the ledger {path} cannot be opened ({reason}); run as root, or check data_dir and its permissions")]
     Access { path: PathBuf, reason: String },
     #[error(
-        "the ledger {path} is damaged or not a ledger ({reason}); restore it from a backup, or move it away to begin \
-         a new one, which forgets what was spent"
+        "the ledger {path} is damaged or not a ledger ({reason}); `meter ledger verify` says what is wrong with it, and \
+         `meter ledger recover` rebuilds it from what can be read; or restore it from a backup"
     )]
     Corrupt { path: PathBuf, reason: String },
     #[error("the ledger {path} has schema {found}, and this meter knows {known}; use the meter that wrote it")]
     Schema { path: PathBuf, found: i64, known: i64 },
     #[error("the ledger {path} is in use by another process; stop the other meter daemon first")]
     Locked { path: PathBuf },
-    #[error("the ledger {path} cannot be written ({reason}); nothing is admitted until it can: free some disk space")]
-    NotWritable { path: PathBuf, reason: String },
+    #[error("the ledger {path} cannot be written ({reason}); nothing is admitted until it can: {fix}")]
+    NotWritable { path: PathBuf, reason: String, fix: &'static str },
+    #[error(
+        "the ledger {path} is not the one that was in use last: {why}; put that one back, or go on with this one by \
+         `meter ledger recover --accept-older`, which charges the host what is missing"
+    )]
+    Older { path: PathBuf, why: String },
+    #[error(
+        "nothing of the ledger {path} can be read; restore it from a backup, or remove it and meter.mark to begin anew"
+    )]
+    Lost { path: PathBuf },
+    #[error("the ledger {path} needs no recovery: nothing in it is damaged")]
+    Sound { path: PathBuf },
     #[error("hold {0} has been resolved already")]
     AlreadyResolved(ExchangeId),
     #[error("the ledger is closed")]
@@ -47,7 +58,18 @@ impl LedgerError {
         }
     }
 
+    /// What SQLite said while something was written.
     pub(super) fn writing(path: &Path, error: &rusqlite::Error) -> Self {
-        Self::NotWritable { path: path.to_owned(), reason: error.to_string() }
+        let (path, reason) = (path.to_owned(), error.to_string());
+        let fix = match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => return Self::Corrupt { path, reason },
+            Some(ErrorCode::DiskFull) => "free some disk space",
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "end the process that keeps it locked",
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+                "make the file and its file system writable"
+            }
+            _ => "make sure that its file system is sound, writable and not full",
+        };
+        Self::NotWritable { path, reason, fix }
     }
 }

@@ -1,15 +1,18 @@
 //! What the ledger knew when it was opened: the material of recovery.
 
+use std::collections::BTreeMap;
+
 use meter_common::AccountRef;
 use rusqlite::{Row as SqlRow, types::Type};
 use uuid::Uuid;
 
-use super::{HoldRecord, LedgerError, ResultRecord, ResultState, Store, text};
+use super::{HoldRecord, LedgerError, ResultRecord, ResultState, Store, mark::FLOOR, text};
 use crate::{
-    accounts::{AccountId, State},
+    accounts::{AccountId, Category, Extension, LimitRule, State, TaskStatus},
     clock::Timestamp,
     exchange::RequestLine,
     ids::{AccountPath, ExchangeId, Process},
+    measure::Amounts,
     money::Pico,
 };
 
@@ -22,6 +25,20 @@ pub struct Loaded {
     pub holds: Vec<HoldRecord>,
     /// Results that can be read again, the oldest first.
     pub results: Vec<ResultRecord>,
+    /// What the host had spent by a newer copy of the ledger, which this one was accepted in place of.
+    pub floor: Option<Pico>,
+    /// What each account itself used, by quarter of an hour.
+    pub quarters: Vec<LoadedQuarter>,
+    pub extensions: Vec<(AccountId, Extension)>,
+}
+
+/// What an account itself used in a quarter of an hour; in quarter 0, before all that are kept.
+#[derive(Debug)]
+pub struct LoadedQuarter {
+    pub account: AccountId,
+    pub quarter: i64,
+    pub category: Category,
+    pub used: Amounts,
 }
 
 #[derive(Debug)]
@@ -31,9 +48,16 @@ pub struct LoadedAccount {
     pub path: AccountPath,
     /// Given with the account itself (`meter run --budget`).
     pub budget: Option<Pico>,
-    /// Given by the config when the ledger was last open.
-    pub config_budget: Option<Pico>,
+    /// In force when the ledger was last open, fundings and extensions aside.
+    pub in_force: Vec<LimitRule>,
+    pub labels: BTreeMap<String, String>,
+    /// When it came to its state.
+    pub since: Timestamp,
+    pub reason: Option<String>,
+    pub status: Option<TaskStatus>,
     pub funded: Pico,
+    /// Of that, what was given since the account came to its state.
+    pub funded_since: Pico,
     pub smallest_hold: Option<Pico>,
     pub state: State,
     pub spent: Pico,
@@ -42,19 +66,17 @@ pub struct LoadedAccount {
     pub bound: Option<AccountRef>,
 }
 
-impl LoadedAccount {
-    /// The configured amount that was in force.
-    pub fn configured(&self) -> Option<Pico> {
-        self.config_budget.or(self.budget)
-    }
-}
-
 const ACCOUNTS: &str = "SELECT id, parent, path, budget, config_budget, smallest_hold, state, spent, exchanges, \
-    refusals, slot, generation, (SELECT coalesce(sum(amount), 0) FROM fundings f WHERE f.account = accounts.id) \
-    FROM accounts ORDER BY id";
+    refusals, slot, generation, (SELECT coalesce(sum(amount), 0) FROM fundings f WHERE f.account = accounts.id), \
+    since, reason, status, labels, in_force, (SELECT coalesce(sum(amount), 0) FROM fundings f \
+    WHERE f.account = accounts.id AND f.time >= accounts.since) FROM accounts ORDER BY id";
+
+const QUARTERS: &str = "SELECT account, quarter, category, usd, tokens, requests FROM quarters ORDER BY quarter";
+
+const EXTENSIONS: &str = "SELECT account, amount, since, until FROM extensions ORDER BY seq";
 
 const HOLDS: &str = "SELECT id, account, amount, clamp, time, pid, start_ticks, exe, provider, endpoint, host, method, \
-    path, requested_model, stream, category FROM holds ORDER BY id";
+    path, requested_model, stream, category, tokens FROM holds ORDER BY id";
 
 const RESULTS: &str = "SELECT provider, result, state, time, hold, row, account, charged FROM results ORDER BY time";
 
@@ -64,7 +86,11 @@ impl Store {
             let accounts = self.connection.prepare(ACCOUNTS)?.query_map([], account)?.collect::<Result<Vec<_>, _>>()?;
             let holds = self.connection.prepare(HOLDS)?.query_map([], hold)?.collect::<Result<Vec<_>, _>>()?;
             let results = self.connection.prepare(RESULTS)?.query_map([], result)?.collect::<Result<Vec<_>, _>>()?;
-            Ok(Loaded { accounts, holds, results })
+            let quarters = self.connection.prepare(QUARTERS)?.query_map([], quarter)?.collect::<Result<Vec<_>, _>>()?;
+            let extensions =
+                self.connection.prepare(EXTENSIONS)?.query_map([], extension)?.collect::<Result<_, _>>()?;
+            let floor = self.meta(FLOOR)?.map(Pico::new);
+            Ok(Loaded { accounts, holds, results, floor, quarters, extensions })
         };
         let loaded = run().map_err(|e: rusqlite::Error| LedgerError::reading(&self.path, &e))?;
         self.believable(&loaded)?;
@@ -85,6 +111,10 @@ impl Store {
             }
         }
         let count = loaded.accounts.len();
+        let unknown = |id: AccountId| id.get() as usize >= count;
+        if loaded.quarters.iter().any(|q| unknown(q.account)) || loaded.extensions.iter().any(|(id, _)| unknown(*id)) {
+            return corrupt("it has amounts of an account that it does not have".to_owned());
+        }
         let stray = |r: &&ResultRecord| matches!(r.state, ResultState::Lapsed { account, .. } if account.get() as usize >= count);
         if let Some(result) = loaded.results.iter().find(stray) {
             return corrupt(format!("result {} makes no sense", result.result));
@@ -105,7 +135,11 @@ fn account(row: &SqlRow<'_>) -> rusqlite::Result<LoadedAccount> {
         parent: AccountId::new(row.get(1)?),
         path: parsed(row, 2)?,
         budget: pico(row, 3)?,
-        config_budget: pico(row, 4)?,
+        in_force: in_force(row)?,
+        labels: labels(row, 16)?,
+        since: Timestamp::from_micros(row.get(13)?),
+        reason: row.get(14)?,
+        status: row.get::<_, Option<String>>(15)?.and_then(|status| TaskStatus::named(&status)),
         smallest_hold: pico(row, 5)?,
         state: parsed(row, 6)?,
         spent: Pico::new(row.get(7)?),
@@ -113,6 +147,7 @@ fn account(row: &SqlRow<'_>) -> rusqlite::Result<LoadedAccount> {
         refusals: count(row, 9)?,
         bound: slot.zip(generation).map(|(slot, generation)| AccountRef { slot, generation }),
         funded: Pico::new(row.get(12)?),
+        funded_since: Pico::new(row.get(18)?),
     })
 }
 
@@ -121,6 +156,7 @@ fn hold(row: &SqlRow<'_>) -> rusqlite::Result<HoldRecord> {
         id: exchange_id(row, 0)?,
         account: AccountId::new(row.get(1)?),
         amount: Pico::new(row.get(2)?),
+        tokens: row.get(16)?,
         clamp: maybe_count(row, 3)?,
         time: Timestamp::from_micros(row.get(4)?),
         process: Process { pid: row.get(5)?, start_ticks: count(row, 6)?, exe: row.get(7)? },
@@ -152,6 +188,34 @@ fn result(row: &SqlRow<'_>) -> rusqlite::Result<ResultRecord> {
         }
     };
     Ok(ResultRecord { provider: row.get(0)?, result: row.get(1)?, state, time: Timestamp::from_micros(row.get(3)?) })
+}
+
+fn quarter(row: &SqlRow<'_>) -> rusqlite::Result<LoadedQuarter> {
+    Ok(LoadedQuarter {
+        account: AccountId::new(row.get(0)?),
+        quarter: row.get(1)?,
+        category: Category::named(row.get_ref(2)?.as_str()?),
+        used: Amounts { usd: Pico::new(row.get(3)?), tokens: row.get(4)?, requests: row.get(5)? },
+    })
+}
+
+fn extension(row: &SqlRow<'_>) -> rusqlite::Result<(AccountId, Extension)> {
+    let time = |index| Ok::<_, rusqlite::Error>(Timestamp::from_micros(row.get(index)?));
+    Ok((AccountId::new(row.get(0)?), Extension { by: Pico::new(row.get(1)?), from: time(2)?, until: time(3)? }))
+}
+
+/// A ledger of an earlier version knew of budgets alone.
+fn in_force(row: &SqlRow<'_>) -> rusqlite::Result<Vec<LimitRule>> {
+    if let Some(text) = row.get::<_, Option<String>>(17)? {
+        return Ok(text::read_limits(&text));
+    }
+    let budget = pico(row, 4)?.or(pico(row, 3)?);
+    Ok(budget.map(LimitRule::budget).into_iter().collect())
+}
+
+fn labels(row: &SqlRow<'_>, index: usize) -> rusqlite::Result<BTreeMap<String, String>> {
+    let text: Option<String> = row.get(index)?;
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
 }
 
 fn pico(row: &SqlRow<'_>, index: usize) -> rusqlite::Result<Option<Pico>> {

@@ -8,10 +8,10 @@
 pub const FILE_NAME: &str = "meter.db";
 /// Locked by the one daemon that writes; SQLite's own locks come and go with each transaction.
 pub(super) const LOCK_NAME: &str = "meter.lock";
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
-/// The script that leads from a version, its index, to the next one.
-pub(super) const STEPS: [&str; 2] = [FIRST, SECOND];
+/// The scripts that lead from a version, its index, to the next one.
+pub(super) const STEPS: [&[&str]; 3] = [&[FIRST], &[SECOND], THIRD];
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -139,9 +139,108 @@ CREATE TABLE results (
 CREATE INDEX results_time ON results (time);
 ";
 
+/// What each part of the product keeps since the third version.
+const THIRD: &[&str] = &[THIRD_IDENTITY, THIRD_ROLLUPS, THIRD_LIMITS, THIRD_EVENTS];
+
+// `ledger` tells this ledger from any other, `commits` its states from each other (see `mark.rs`).
+const THIRD_IDENTITY: &str = "INSERT INTO meta VALUES ('ledger', random()), ('commits', 0);";
+
+// Rows that were old enough, summed by UTC day. `model` is the answer's, else the request's, else empty.
+const THIRD_ROLLUPS: &str = "
+CREATE TABLE rollups (
+    day INTEGER NOT NULL,
+    account INTEGER NOT NULL,
+    provider TEXT NOT NULL,
+    model TEXT NOT NULL,
+    category TEXT NOT NULL,
+    agent INTEGER NOT NULL,
+    exchanges INTEGER NOT NULL,
+    refusals INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    input_uncached INTEGER NOT NULL,
+    cache_read INTEGER NOT NULL,
+    cache_write_5m INTEGER NOT NULL,
+    cache_write_1h INTEGER NOT NULL,
+    cache_write_other INTEGER NOT NULL,
+    input_audio INTEGER NOT NULL,
+    input_image INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL,
+    output_audio INTEGER NOT NULL,
+    output_image INTEGER NOT NULL,
+    cost INTEGER NOT NULL,
+    notional INTEGER NOT NULL,
+    PRIMARY KEY (day, account, provider, model, category)
+) STRICT, WITHOUT ROWID;
+";
+
+// What was used by quarter of an hour (counted from the epoch; 0 is everything older than is kept), of the account
+// itself and not of those below it. `in_force` and `labels` are JSON.
+const THIRD_LIMITS: &str = "
+ALTER TABLE accounts ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE accounts ADD COLUMN reason TEXT;
+ALTER TABLE accounts ADD COLUMN status TEXT;
+ALTER TABLE accounts ADD COLUMN labels TEXT;
+ALTER TABLE accounts ADD COLUMN in_force TEXT;
+ALTER TABLE holds ADD COLUMN tokens INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE quarters (
+    account INTEGER NOT NULL,
+    quarter INTEGER NOT NULL,
+    category TEXT NOT NULL,
+    usd INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    requests INTEGER NOT NULL,
+    PRIMARY KEY (account, quarter, category)
+) STRICT, WITHOUT ROWID;
+INSERT INTO quarters SELECT account, (time + duration_ms * 1000) / 900000000, category, sum(cost),
+    sum(input_tokens + output_tokens), sum(CASE WHEN resolves IS NULL THEN 0 ELSE count END)
+    FROM rows GROUP BY 1, 2, 3;
+CREATE TABLE extensions (
+    seq INTEGER PRIMARY KEY,
+    account INTEGER NOT NULL,
+    amount INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    actor_uid INTEGER NOT NULL
+) STRICT;
+";
+
+// What people did, and what is unusual. `kind` is a name of ours, `text` a sentence.
+const THIRD_EVENTS: &str = "
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    account INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    actor_uid INTEGER,
+    text TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_account ON events (account);
+";
+
 pub(super) const INSERT_HOLD: &str = "INSERT INTO holds (id, account, amount, clamp, time, pid, start_ticks, exe, \
-    provider, endpoint, host, method, path, requested_model, stream, category) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+    provider, endpoint, host, method, path, requested_model, stream, category, tokens) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+
+pub(super) const UPSERT_QUARTER: &str = "INSERT INTO quarters (account, quarter, category, usd, tokens, requests) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET \
+    usd = min(usd + excluded.usd, 9223372036854775807), tokens = min(tokens + excluded.tokens, 9223372036854775807), \
+    requests = requests + excluded.requests";
+
+/// What lies before a quarter, into the one that stands for everything old.
+pub(super) const FOLD_QUARTERS: &str = "INSERT INTO quarters (account, quarter, category, usd, tokens, requests) \
+    SELECT account, 0, category, sum(usd), sum(tokens), sum(requests) FROM quarters \
+    WHERE quarter <> 0 AND quarter < ?1 GROUP BY account, category \
+    ON CONFLICT DO UPDATE SET usd = min(usd + excluded.usd, 9223372036854775807), \
+    tokens = min(tokens + excluded.tokens, 9223372036854775807), requests = requests + excluded.requests";
+
+/// What the rows say of the quarters, where that is more than is known of them.
+pub(super) const RAISE_QUARTERS: &str = "INSERT INTO quarters (account, quarter, category, usd, tokens, requests) \
+    SELECT account, (time + duration_ms * 1000) / 900000000, category, sum(cost), sum(input_tokens + output_tokens), \
+    sum(CASE WHEN resolves IS NULL THEN 0 ELSE count END) FROM rows \
+    WHERE (time + duration_ms * 1000) / 900000000 >= ?1 AND (cost > 0 OR resolves IS NOT NULL) \
+    GROUP BY 1, 2, 3 ON CONFLICT DO UPDATE SET usd = max(usd, excluded.usd), tokens = max(tokens, excluded.tokens), \
+    requests = max(requests, excluded.requests)";
 
 pub(super) const INSERT_ROW: &str = "INSERT INTO rows (id, resolves, account, agent, time, pid, start_ticks, exe, \
     provider, endpoint, host, method, path, model, requested_model, status, stream, \
@@ -174,6 +273,34 @@ pub(super) const UPSERT_RESULT: &str = "INSERT INTO results (provider, result, s
 /// The last so many results that are not waited for stay, and of those what is not too old.
 pub(super) const PRUNE_RESULTS: &str = "DELETE FROM results WHERE state <> 'pending' AND (time <= ?1 OR \
     time < (SELECT time FROM results ORDER BY time DESC LIMIT 1 OFFSET ?2))";
+
+/// What a day's sums are made of, the oldest rows first. `?1` is how many rows are looked at.
+pub(super) const OLDEST_ROWS: &str = "SELECT seq, time, account, agent, provider, \
+    coalesce(model, requested_model, ''), category, outcome, count, input_tokens, input_uncached, cache_read, \
+    cache_write_5m, cache_write_1h, cache_write_other, input_audio, input_image, output_tokens, reasoning_tokens, \
+    output_audio, output_image, cost, notional FROM rows ORDER BY seq LIMIT ?1";
+
+pub(super) const UPSERT_ROLLUP: &str = "INSERT INTO rollups (day, account, provider, model, category, agent, \
+    exchanges, refusals, input_tokens, input_uncached, cache_read, cache_write_5m, cache_write_1h, cache_write_other, \
+    input_audio, input_image, output_tokens, reasoning_tokens, output_audio, output_image, cost, notional) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) \
+    ON CONFLICT DO UPDATE SET \
+    exchanges = min(exchanges + excluded.exchanges, 9223372036854775807), \
+    refusals = min(refusals + excluded.refusals, 9223372036854775807), \
+    input_tokens = min(input_tokens + excluded.input_tokens, 9223372036854775807), \
+    input_uncached = min(input_uncached + excluded.input_uncached, 9223372036854775807), \
+    cache_read = min(cache_read + excluded.cache_read, 9223372036854775807), \
+    cache_write_5m = min(cache_write_5m + excluded.cache_write_5m, 9223372036854775807), \
+    cache_write_1h = min(cache_write_1h + excluded.cache_write_1h, 9223372036854775807), \
+    cache_write_other = min(cache_write_other + excluded.cache_write_other, 9223372036854775807), \
+    input_audio = min(input_audio + excluded.input_audio, 9223372036854775807), \
+    input_image = min(input_image + excluded.input_image, 9223372036854775807), \
+    output_tokens = min(output_tokens + excluded.output_tokens, 9223372036854775807), \
+    reasoning_tokens = min(reasoning_tokens + excluded.reasoning_tokens, 9223372036854775807), \
+    output_audio = min(output_audio + excluded.output_audio, 9223372036854775807), \
+    output_image = min(output_image + excluded.output_image, 9223372036854775807), \
+    cost = min(cost + excluded.cost, 9223372036854775807), \
+    notional = min(notional + excluded.notional, 9223372036854775807)";
 
 /// Columns of a row as the reader takes them, `accounts.path` first.
 pub(super) const ROW_COLUMNS: &str = "a.path, r.seq, r.id, r.time, r.pid, r.start_ticks, r.exe, r.provider, \

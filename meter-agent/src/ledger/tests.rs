@@ -21,17 +21,17 @@ use crate::{
     usage::{Quality, Usage},
 };
 
-const AGENT: AccountId = AccountId::new(1);
-const TASK: AccountId = AccountId::new(2);
-const SUBTASK: AccountId = AccountId::new(3);
-const OTHER: AccountId = AccountId::new(4);
+pub(super) const AGENT: AccountId = AccountId::new(1);
+pub(super) const TASK: AccountId = AccountId::new(2);
+pub(super) const SUBTASK: AccountId = AccountId::new(3);
+pub(super) const OTHER: AccountId = AccountId::new(4);
 
-fn path(text: &str) -> AccountPath {
+pub(super) fn path(text: &str) -> AccountPath {
     text.parse().unwrap()
 }
 
 /// `a`, `a/t`, `a/t/s` and `b`.
-fn store(dir: &Path) -> Store {
+pub(super) fn store(dir: &Path) -> Store {
     let mut store = Store::open(dir).unwrap();
     let account = |id, parent, text| Op::Account { id, parent, path: path(text) };
     let ops = [
@@ -44,7 +44,7 @@ fn store(dir: &Path) -> Store {
     store
 }
 
-fn line(id: AccountId) -> Line {
+pub(super) fn line(id: AccountId) -> Line {
     let parents = [AccountId::HOST, AccountId::HOST, AGENT, TASK, AccountId::HOST];
     let mut line: Line = [id].into_iter().collect();
     while *line.last().unwrap() != AccountId::HOST {
@@ -53,7 +53,7 @@ fn line(id: AccountId) -> Line {
     line
 }
 
-fn row(account: &str, cost: i64) -> Row {
+pub(super) fn row(account: &str, cost: i64) -> Row {
     Row {
         id: ExchangeId::new(),
         time: Timestamp::from_micros(1),
@@ -87,15 +87,16 @@ fn row(account: &str, cost: i64) -> Row {
     }
 }
 
-fn plain(id: AccountId, row: Row) -> Op {
+pub(super) fn plain(id: AccountId, row: Row) -> Op {
     Op::Row { line: line(id), row: Box::new(row), resolves: None }
 }
 
-fn hold(amount: i64) -> Arc<HoldRecord> {
+pub(super) fn hold(amount: i64) -> Arc<HoldRecord> {
     Arc::new(HoldRecord {
         id: ExchangeId::new(),
         account: TASK,
         amount: Pico::new(amount),
+        tokens: 0,
         clamp: Some(u64::MAX),
         time: Timestamp::from_micros(-5),
         process: Process { pid: 1, start_ticks: u64::MAX, exe: "é".to_owned() },
@@ -103,20 +104,20 @@ fn hold(amount: i64) -> Arc<HoldRecord> {
     })
 }
 
-fn begin(hold: &Arc<HoldRecord>) -> Op {
+pub(super) fn begin(hold: &Arc<HoldRecord>) -> Op {
     Op::Hold { line: line(TASK), hold: Arc::clone(hold) }
 }
 
-fn resolve(hold: &HoldRecord, cost: i64) -> Op {
-    let resolves = Some(Resolves { hold: hold.id, amount: hold.amount });
+pub(super) fn resolve(hold: &HoldRecord, cost: i64) -> Op {
+    let resolves = Some(Resolves { hold: hold.id, amount: hold.amount, tokens: 0 });
     Op::Row { line: line(TASK), row: Box::new(Row { id: hold.id, ..row("a/t", cost) }), resolves }
 }
 
-fn rows(dir: &Path, account: Option<&str>, limit: usize) -> Vec<Row> {
+pub(super) fn rows(dir: &Path, account: Option<&str>, limit: usize) -> Vec<Row> {
     Reader::open(dir).unwrap().rows(&RowFilter { account: account.map(path), limit }).unwrap()
 }
 
-fn totals(dir: &Path, account: &str) -> AccountTotals {
+pub(super) fn totals(dir: &Path, account: &str) -> AccountTotals {
     let all = Reader::open(dir).unwrap().accounts().unwrap();
     all.into_iter().find(|t| t.path == path(account)).unwrap()
 }
@@ -227,6 +228,11 @@ fn processes_are_summed_over_everything_below() {
     assert_eq!(spent("a"), [(1, 11, 2), (2, 1, 1)]);
     assert_eq!(spent("a/t/s"), [(1, 6, 1)]);
     assert_eq!(totals(dir.path(), "a").refusals, 1);
+    let reader = Reader::open(dir.path()).unwrap();
+    let all = reader.all_processes().unwrap();
+    for account in ["host", "a", "a/t", "a/t/s", "b"] {
+        assert_eq!(all[&path(account)], reader.processes(&path(account)).unwrap(), "{account}");
+    }
 }
 
 #[test]
@@ -312,7 +318,7 @@ fn a_file_that_is_no_ledger_is_refused_and_left_alone() {
         .unwrap();
     let before = fs::read(&file).unwrap();
     let error = refused(dir.path());
-    assert!(error.contains("meter.db is damaged or not a ledger") && error.contains("move it away"), "{error}");
+    assert!(error.contains("meter.db is damaged or not a ledger") && error.contains("meter ledger recover"), "{error}");
     assert_eq!(fs::read(&file).unwrap(), before);
     assert!(matches!(Reader::open(dir.path()), Err(LedgerError::Corrupt { .. })));
 }
@@ -475,7 +481,7 @@ proptest! {
 /// A ledger as the first version left it.
 fn first_version(dir: &Path) {
     let connection = rusqlite::Connection::open(dir.join(schema::FILE_NAME)).unwrap();
-    connection.execute_batch(schema::STEPS[0]).unwrap();
+    connection.execute_batch(schema::STEPS[0][0]).unwrap();
     let fill = "
         INSERT INTO accounts (id, path, parent, spent, held) VALUES (1, 'a', 0, 30, 7);
         INSERT INTO holds VALUES (x'0193b7a0000070008000000000000001', 1, 7, NULL, 5, 9, 8, '/x', 'openai', 'e', 'h',
@@ -560,7 +566,8 @@ fn a_hold_that_nothing_was_used_of_leaves_no_row() {
     let mut store = store(dir.path());
     for together in [true, false] {
         let hold = hold(50);
-        let release = Op::Release { line: line(TASK), resolves: Resolves { hold: hold.id, amount: hold.amount } };
+        let release =
+            Op::Release { line: line(TASK), resolves: Resolves { hold: hold.id, amount: hold.amount, tokens: 0 } };
         if together {
             assert!(store.commit(&[begin(&hold), release.clone()].iter()).unwrap().is_empty());
         } else {

@@ -1,7 +1,12 @@
 //! How values of other modules are written in the file: the same names as in JSON.
 
 use super::ResultState;
-use crate::{pricing::PriceKind, usage::Quality};
+use crate::{
+    accounts::{Category, LimitKey, LimitRule, Window},
+    measure::Unit,
+    pricing::PriceKind,
+    usage::Quality,
+};
 
 /// A text in the file that names no value.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,25 @@ pub(super) const fn price(kind: PriceKind) -> &'static str {
 
 pub(super) fn read_price(text: &str) -> Result<PriceKind, Unknown> {
     PRICES.into_iter().find(|p| price(*p) == text).ok_or_else(|| Unknown(text.to_owned(), "kind of price"))
+}
+
+/// Limits as JSON: `[["total","any","usd",500000000000]]`, amounts in pico-dollars, tokens or requests.
+pub(super) fn limits(rules: &[LimitRule]) -> String {
+    let row = |rule: &LimitRule| {
+        let LimitKey { window, category, unit } = rule.key;
+        (window.as_str(), category.as_str(), unit.as_str(), rule.amount)
+    };
+    serde_json::to_string(&rules.iter().map(row).collect::<Vec<_>>()).unwrap_or_default()
+}
+
+/// The limits in such a text; what names no window or unit of ours is left out.
+pub(super) fn read_limits(text: &str) -> Vec<LimitRule> {
+    let rows: Vec<(String, String, String, i64)> = serde_json::from_str(text).unwrap_or_default();
+    let rule = |(window, category, unit, amount): (String, String, String, i64)| {
+        let (window, unit) = (Window::named(&window)?, Unit::named(&unit)?);
+        Some(LimitRule { key: LimitKey { window, category: Category::named(&category), unit }, amount })
+    };
+    rows.into_iter().filter_map(rule).collect()
 }
 
 pub(super) const PENDING: &str = "pending";

@@ -6,11 +6,14 @@
 //!
 //! A batch that cannot be committed (disk full, file locked) is kept and tried again until it can be; meanwhile
 //! [`Writer::fault`] says so, and the cashier admits nothing. Those who wait are told at the first failure.
+//!
+//! With nothing to write it rolls old rows up, in small steps. A ledger too large to be checked before the start is
+//! checked beside the work, and what is found damaged there admits nothing any more, today and at the next start.
 
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
@@ -19,7 +22,8 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{LedgerError, Op, Store};
+use super::{LedgerError, Op, Store, reader::Reader, rollup::ROLL_UP_ROWS};
+use crate::{clock::Timestamp, tasks};
 
 /// Entries that may wait. At some 300 bytes each it bounds the queue to about 20 MB; admission stops at the bound,
 /// and since only what was admitted settles, settlements add at most one entry for each hold outstanding.
@@ -30,6 +34,8 @@ const BATCH_MAX: usize = 4_096;
 const COMPANY_WAIT: Duration = Duration::from_millis(20);
 /// That much company is enough.
 const COMPANY_MAX: usize = 1_024;
+/// Between two steps of a roll-up, so that a long one leaves the disk to others.
+const ROLL_UP_PAUSE: Duration = Duration::from_millis(5);
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_LAST: Duration = Duration::from_secs(1);
 
@@ -57,6 +63,14 @@ struct Queue {
     awaited: bool,
     thread: Thread,
     closing: bool,
+    /// Rows from before it are to be rolled up when there is nothing else to do.
+    roll_up: Option<Timestamp>,
+}
+
+/// What the thread does next.
+enum Work {
+    Write(Vec<Entry>),
+    RollUp(Timestamp),
 }
 
 /// What the writer's thread does.
@@ -95,11 +109,24 @@ struct Shared {
     close: Condvar,
     faulty: AtomicBool,
     fault: Mutex<Option<String>>,
+    /// Something was queued that the thread is yet to be woken for.
+    unwoken: AtomicBool,
+    /// What the check beside the work found.
+    damage: OnceLock<String>,
+    /// It looked at everything.
+    checked: AtomicBool,
 }
 
 pub struct Writer {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    check: Mutex<Option<Check>>,
+}
+
+/// The check of a large ledger beside the work.
+struct Check {
+    thread: JoinHandle<()>,
+    interrupt: rusqlite::InterruptHandle,
 }
 
 /// Tells the writer of what was queued, outside of the locks under which it was.
@@ -115,10 +142,23 @@ impl Writer {
             close: Condvar::new(),
             faulty: AtomicBool::new(false),
             fault: Mutex::new(None),
+            unwoken: AtomicBool::new(false),
+            damage: OnceLock::new(),
+            checked: AtomicBool::new(false),
         });
+        let check = if store.unchecked { shared.check(&store)? } else { None };
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("meter-ledger".to_owned()).spawn(move || theirs.run(store))?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        Ok(Self { shared, thread: Mutex::new(Some(thread)), check: Mutex::new(check) })
+    }
+
+    /// Rolls up rows from before `before` while there is nothing else to write.
+    pub fn roll_up(&self, before: Timestamp) {
+        let mut queue = self.shared.queue.lock();
+        queue.roll_up = Some(before);
+        let wake = Wake(matches!(queue.thread, Thread::Idle));
+        drop(queue);
+        self.wake(&wake);
     }
 
     /// Queues, in the order of the calls. What comes after [`Writer::close`] is answered with a failure.
@@ -135,6 +175,20 @@ impl Writer {
         Wake(queue.must_wake())
     }
 
+    /// Queues without a word to the thread; [`Self::wake_up`] follows once no lock is held.
+    pub fn push_quietly(&self, op: Op, reply: Option<Reply>) {
+        if self.push(op, reply).0 {
+            self.shared.unwoken.store(true, Ordering::Release);
+        }
+    }
+
+    /// Wakes the thread for what was queued quietly.
+    pub fn wake_up(&self) {
+        if self.shared.unwoken.swap(false, Ordering::AcqRel) {
+            self.shared.wake.notify_one();
+        }
+    }
+
     pub fn wake(&self, wake: &Wake) {
         if wake.0 {
             self.shared.wake.notify_one();
@@ -145,6 +199,9 @@ impl Writer {
     pub fn fault(&self) -> Option<String> {
         if self.shared.faulty.load(Ordering::Acquire) {
             return self.shared.fault.lock().clone();
+        }
+        if let Some(damage) = self.shared.damage.get() {
+            return Some(damage.clone());
         }
         let queue = self.shared.queue.lock();
         if queue.closing {
@@ -163,6 +220,11 @@ impl Writer {
 
     /// Writes what is queued, marks a clean shutdown and ends the thread. Blocks; a second call does nothing.
     pub fn close(&self) {
+        if let Some(Check { thread, interrupt }) = self.check.lock().take() {
+            interrupt.interrupt();
+            // A panic in there has been logged.
+            let _ = thread.join();
+        }
         self.shared.queue.lock().closing = true;
         self.shared.wake.notify_one();
         self.shared.close.notify_one();
@@ -185,22 +247,32 @@ impl Drop for Writer {
 
 impl Shared {
     fn run(&self, mut store: Store) {
-        while let Some(batch) = self.next_batch() {
-            if !self.write(&mut store, batch) {
-                return;
+        while let Some(work) = self.next() {
+            match work {
+                Work::Write(batch) => {
+                    if !self.write(&mut store, batch) {
+                        return;
+                    }
+                }
+                Work::RollUp(before) => self.roll_up(&mut store, before),
             }
         }
-        if let Err(error) = store.close() {
+        store.unchecked &= !self.checked.load(Ordering::Acquire);
+        let closed = if self.damage.get().is_some() { store.close_damaged() } else { store.close() };
+        if let Err(error) = closed {
             tracing::error!(%error, "the ledger could not be closed");
         }
     }
 
-    /// What is queued; waits for something. `None` when closing and nothing is left.
-    fn next_batch(&self) -> Option<Vec<Entry>> {
+    /// What is queued, else what is old; waits for something. `None` when closing and nothing is queued.
+    fn next(&self) -> Option<Work> {
         let mut queue = self.queue.lock();
         while queue.entries.is_empty() {
             if queue.closing {
                 return None;
+            }
+            if let Some(before) = queue.roll_up {
+                return Some(Work::RollUp(before));
             }
             queue.thread = Thread::Idle;
             self.wake.wait(&mut queue);
@@ -213,7 +285,44 @@ impl Shared {
         let count = queue.entries.len().min(BATCH_MAX);
         let batch = queue.entries.drain(..count).collect();
         queue.awaited &= !queue.entries.is_empty();
-        Some(batch)
+        Some(Work::Write(batch))
+    }
+
+    /// One step of it.
+    fn roll_up(&self, store: &mut Store, before: Timestamp) {
+        let result = store.roll_up(before, ROLL_UP_ROWS);
+        if let Err(error) = &result {
+            // Nothing is lost by it: the rows stay, and tomorrow is another try.
+            tracing::warn!(%error, "old rows could not be rolled up");
+        }
+        let mut queue = self.queue.lock();
+        if matches!(result, Ok(moved) if moved > 0) {
+            if queue.entries.is_empty() && !queue.closing {
+                queue.thread = Thread::Idle;
+                self.wake.wait_for(&mut queue, ROLL_UP_PAUSE);
+                queue.thread = Thread::Busy;
+            }
+        } else if queue.roll_up == Some(before) {
+            queue.roll_up = None;
+        }
+    }
+
+    /// Checks every page on a connection of its own, which sees the ledger as it stands now.
+    fn check(self: &Arc<Self>, store: &Store) -> std::io::Result<Option<Check>> {
+        let Some(reader) = store.path().parent().and_then(|dir| Reader::open(dir).ok()) else { return Ok(None) };
+        let interrupt = reader.interrupt_handle();
+        let shared = Arc::clone(self);
+        let thread = tasks::spawn_thread("ledger-check", move || {
+            match reader.quick_check() {
+                Ok(whole) => shared.checked.store(whole, Ordering::Release),
+                Err(error) => {
+                    tracing::error!(%error, "nothing is admitted any more");
+                    // Set once: there is one check.
+                    let _ = shared.damage.set(error.to_string());
+                }
+            }
+        })?;
+        Ok(Some(Check { thread, interrupt }))
     }
 
     /// Commits a batch, however often it takes. `false` when closing came first.

@@ -12,6 +12,7 @@ use super::{
     card::{Card, TokenRates},
     catalogue::{self, Selector, price, sells, units},
     imports::Imported,
+    linear::Linear,
     litellm::LiteLlm,
     rates::{self, Rates},
 };
@@ -74,6 +75,8 @@ pub(super) struct Book {
     /// Rates that were asked for lately. Only quotes and unknown models use them; a charge is always the
     /// catalogue's own.
     pub(super) rates: DashMap<RatesKey, Arc<Known>>,
+    /// The catalogue's prices that are no more than rates.
+    pub(super) linear: Linear,
     /// By seller and name: how a model is called where its price stands.
     elsewhere: DashMap<String, Option<Arc<Elsewhere>>>,
 }
@@ -121,6 +124,7 @@ impl Book {
             imported: imported.catalogue,
             litellm: imported.litellm,
             rates: DashMap::new(),
+            linear: Linear::default(),
             elsewhere: DashMap::new(),
         }
     }

@@ -139,7 +139,7 @@ impl Book {
         let mut named = "";
         for model in names.clone() {
             named = model;
-            match line_cost(self.selector(asked.seller, model, asked.terms), line, asked.quality) {
+            match self.line_cost(self.selector(asked.seller, model, asked.terms), line, asked.quality) {
                 Ok(Pico::ZERO) if has_tokens(line) => {
                     return Sum { reason: Some(Cow::Borrowed(FREE_BY_LIST)), ..Sum::NOTHING };
                 }
@@ -165,11 +165,17 @@ impl Book {
         for known in own.iter().chain(&others) {
             let (provider, model) = (&*known.provider, &*known.model);
             let there = Selector { provider, model, ..self.selector(asked.seller, model, asked.terms) };
-            if let Ok(cost) = line_cost(there, line, asked.quality) {
+            if let Ok(cost) = self.line_cost(there, line, asked.quality) {
                 return Sum { cost, kind: known.kind, reason: Some(known.reason(asked.seller).into()) };
             }
         }
         self.at_rates(asked, named, line)
+    }
+
+    /// What the catalogue charges, rounded once.
+    fn line_cost(&self, selector: Selector<'_>, line: &Line, quality: Quality) -> Result<Pico, NoPrice> {
+        let linear = (quality == Quality::Exact).then(|| self.linear.cost(selector, line)).flatten();
+        linear.map_or_else(|| asked_cost(selector, line, quality), Ok)
     }
 
     /// Rates of the model itself where only its numbers did not fit together, else its provider's dearest.
@@ -311,8 +317,8 @@ fn has_tokens(line: &Line) -> bool {
     line.usage.input_tokens > 0 || line.usage.output_tokens > 0
 }
 
-/// What the catalogue charges, rounded once.
-fn line_cost(selector: Selector<'_>, line: &Line, quality: Quality) -> Result<Pico, NoPrice> {
+/// As the catalogue says when it is asked.
+fn asked_cost(selector: Selector<'_>, line: &Line, quality: Quality) -> Result<Pico, NoPrice> {
     let of = |usage: Usage| {
         let mut units = catalogue::units(line, &usage);
         for (unit, quantity) in &line.units {

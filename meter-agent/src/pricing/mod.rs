@@ -17,6 +17,7 @@ mod charge;
 mod explain;
 mod fees;
 mod imports;
+mod linear;
 mod litellm;
 mod overrides;
 mod quote;
@@ -140,9 +141,8 @@ pub struct NoPriceKnown {
 
 /// Looks up prices. What was imported can be replaced while exchanges are under way.
 pub struct Prices {
-    /// Read for as long as it takes to count a reference; written by an import.
+    /// Read for as long as it takes to count a reference; written by an import and by a new config.
     book: RwLock<Arc<Book>>,
-    settings: Arc<Settings>,
 }
 
 impl Prices {
@@ -154,19 +154,30 @@ impl Prices {
     /// What was imported goes before what is embedded. Decodes the catalogue now, so that the first request does not
     /// wait for it.
     pub fn new(settings: Settings, imported: Imported) -> Self {
-        let settings = Arc::new(settings);
-        Self { book: RwLock::new(Arc::new(Book::new(Arc::clone(&settings), imported))), settings }
+        Self { book: RwLock::new(Arc::new(Book::new(Arc::new(settings), imported))) }
     }
 
-    /// Takes newly imported price lists into use. Exchanges under way settle by them too.
+    /// The lists in force now, whatever is imported later: an exchange that began by them is charged by them.
+    #[must_use]
+    pub fn pinned(&self) -> Self {
+        Self { book: RwLock::new(self.book()) }
+    }
+
+    /// Takes newly imported price lists into use, from the next exchange on.
     pub fn replace(&self, imported: Imported) {
-        let book = Arc::new(Book::new(Arc::clone(&self.settings), imported));
+        let settings = Arc::clone(&self.book().settings);
+        *self.book.write() = Arc::new(Book::new(settings, imported));
+    }
+
+    /// Takes what another config says into use, with what is imported now.
+    pub fn configure(&self, settings: Settings, imported: Imported) {
+        let book = Arc::new(Book::new(Arc::new(settings), imported));
         *self.book.write() = book;
     }
 
     /// Whether subscription traffic is held and counted like any other.
     pub fn counts_plans(&self) -> bool {
-        self.settings.plan == PlanMode::Count
+        self.book().settings.plan == PlanMode::Count
     }
 
     /// The quote that an exchange is admitted with: zero for subscription traffic that is not counted, and an error
@@ -183,7 +194,7 @@ impl Prices {
         }
         let (seller, book) = (seller.into(), self.book());
         let quote = book.quote(seller, facts, at);
-        if self.settings.unknown_model == UnknownModel::Refuse && !book.knows(seller, facts, at) {
+        if book.settings.unknown_model == UnknownModel::Refuse && !book.knows(seller, facts, at) {
             let model = facts.model.clone().unwrap_or_else(|| "(none)".to_owned());
             return Err(NoPriceKnown { provider: seller.id.to_owned(), model });
         }

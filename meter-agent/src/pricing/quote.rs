@@ -53,6 +53,10 @@ pub struct Quote {
     pub input: Pico,
     /// Dearest output rate, rounded up, times the number of choices.
     pub per_output_token: Pico,
+    /// The input's upper bound, in tokens.
+    pub input_tokens: u64,
+    /// Answers that the ceiling holds for, one by one.
+    pub choices: u64,
     /// Stated by the request, else the model's maximum.
     pub output_ceiling: u64,
     /// The request stated its ceiling itself.
@@ -67,6 +71,8 @@ impl Quote {
         Self {
             input: Pico::ZERO,
             per_output_token: Pico::ZERO,
+            input_tokens: facts.input_bound,
+            choices: facts.choices.clamp(1, CHOICES_MAX),
             output_ceiling: facts.ceiling.unwrap_or(0).min(STATED_MAX),
             stated: facts.ceiling.is_some(),
             can_clamp: facts.can_clamp,
@@ -82,10 +88,22 @@ impl Quote {
         self.worst_at(self.output_ceiling)
     }
 
+    /// The most tokens that the request can use with the given output ceiling.
+    pub fn tokens_at(&self, output_tokens: u64) -> i64 {
+        let output = output_tokens.saturating_mul(self.choices);
+        i64::try_from(self.input_tokens.saturating_add(output)).unwrap_or(i64::MAX)
+    }
+
+    /// The largest output ceiling with which the request uses at most so many tokens.
+    pub fn output_within(&self, tokens: i64) -> u64 {
+        let left = u64::try_from(tokens).unwrap_or(0).saturating_sub(self.input_tokens);
+        (left / self.choices.max(1)).min(self.output_ceiling)
+    }
+
     /// The largest output ceiling whose worst case is at most `amount`; 0 when not even the input fits.
     pub fn tokens_within(&self, amount: Pico) -> u64 {
         let left = amount.saturating_sub(self.input).get();
-        if left <= 0 {
+        if left < 0 {
             return 0;
         }
         match self.per_output_token.get() {
@@ -126,6 +144,8 @@ impl Book {
         Quote {
             input: if free { input } else { input.saturating_add(ROUNDING) },
             per_output_token,
+            input_tokens: bound,
+            choices,
             output_ceiling: if facts.no_output { 0 } else { facts.ceiling.map_or(maximum, |c| c.min(STATED_MAX)) },
             stated: facts.ceiling.is_some(),
             can_clamp: facts.can_clamp,

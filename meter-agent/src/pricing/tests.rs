@@ -460,3 +460,19 @@ fn a_gateways_unknown_model_costs_what_its_maker_takes() {
     );
     assert_eq!((charge.cost, charge.kind), (usd("0.02"), PriceKind::Unpriced));
 }
+
+#[test]
+fn another_config_s_prices_take_the_place_of_those_before() {
+    let prices = Prices::embedded();
+    let charge = |prices: &Prices| prices.charge("openai", None, &reading("gpt-4o", usage(1_000_000, 0)), AT).cost;
+    assert_eq!((charge(&prices), prices.counts_plans()), (usd("2.5"), false));
+    let mut own = PriceOverride { model: "gpt-4o".to_owned(), ..PriceOverride::default() };
+    own.card.request = usd("7");
+    own.card.tokens = Some(TokenRates::default());
+    let settings = Settings { overrides: vec![own], plan: PlanMode::Count, ..Settings::default() };
+    prices.configure(settings, Imported::default());
+    assert_eq!((charge(&prices), prices.counts_plans()), (usd("7"), true));
+    // An import later keeps what the config says.
+    prices.replace(Imported::default());
+    assert_eq!(charge(&prices), usd("7"));
+}

@@ -1,18 +1,23 @@
 //! Everything before the first byte leaves: is the request for this host, what is it, what may it cost, does that fit.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use bytes::Bytes;
-use http::{HeaderMap, Method, header, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, Method, header, request::Parts, uri::PathAndQuery};
 use hyper::body::{Body, Incoming};
 
 use super::{
     aside::IN_PLACE_MAX,
     body::{self, ReadError},
+    degrade,
+    forward::call_of,
     http::{Session, media_type, request_host, same_host},
     live::Live,
     payment, problem,
 };
 use crate::{
-    cashier::Refused,
+    cashier::{Asked, Refused},
+    clock,
     coding::decode_whole,
     exchange::End,
     usage::{Billing, Call, Dialect, Endpoint, Problem, RequestFacts, Rewrite},
@@ -29,7 +34,15 @@ impl Refusal {
         Self { problem: Box::new(problem), end: |status, why| End::RefusedRequest { status, why } }
     }
 
+    /// Its account was shut while it was on its way.
+    pub(crate) fn cut(problem: &Problem) -> Self {
+        Self { problem: Box::new(problem.clone()), end: |status, why| End::Cut { status: Some(status), why } }
+    }
+
     pub(crate) fn budget(refused: Refused) -> Self {
+        if matches!(refused, Refused::Model { .. } | Refused::Crowded) {
+            return Self::request(problem::refused(refused));
+        }
         Self { problem: Box::new(problem::refused(refused)), end: |status, why| End::RefusedBudget { status, why } }
     }
 }
@@ -40,8 +53,45 @@ pub(crate) struct Ready {
     pub(crate) dialect: &'static dyn Dialect,
     pub(crate) endpoint: Endpoint,
     pub(crate) body: ReadyBody,
+    /// Where a cheaper model took the place of the path's.
+    pub(crate) path: Option<PathAndQuery>,
     /// The meter asked for usage: its event is taken out again, and a provider that minds gets the original.
     pub(crate) asked: Option<Bytes>,
+}
+
+/// What a request says, and its body as it says it.
+pub(super) struct Said {
+    pub(super) facts: RequestFacts,
+    pub(super) decoded: Bytes,
+    /// Where a cheaper model took the place of the path's.
+    pub(super) path: Option<PathAndQuery>,
+    /// A cheaper model took the place of its own: the body that came is not the one to send.
+    pub(super) renamed: bool,
+}
+
+/// How a request asks to be admitted, beside what it says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    pub(super) degraded: bool,
+    /// Its model is named later, by the messages of a socket.
+    pub(super) model_follows: bool,
+    pub(super) fingerprint: Option<u64>,
+}
+
+/// Why nothing is held for a request.
+pub(super) enum NotHeld {
+    Refused(Box<Refused>),
+    /// Nobody knows what it can cost.
+    Priceless(Box<Problem>),
+}
+
+impl From<NotHeld> for Refusal {
+    fn from(not: NotHeld) -> Self {
+        match not {
+            NotHeld::Refused(refused) => Self::budget(*refused),
+            NotHeld::Priceless(problem) => Self::request(*problem),
+        }
+    }
 }
 
 pub(crate) enum ReadyBody {
@@ -58,7 +108,10 @@ pub(crate) async fn admit(
     (dialect, endpoint): (&'static dyn Dialect, Endpoint),
     live: &mut Live,
 ) -> Result<Ready, Refusal> {
-    right_host(session, parts)?;
+    if let Err(refusal) = right_host(session, parts) {
+        body::discard(body).await;
+        return Err(refusal);
+    }
     if parts.headers.contains_key(header::UPGRADE) || parts.method == Method::CONNECT {
         return Err(Refusal::request(problem::upgrade()));
     }
@@ -74,15 +127,17 @@ pub(crate) async fn admit(
             choices: 1,
             ..RequestFacts::default()
         };
-        match endpoint.billing {
-            Billing::Free | Billing::Result | Billing::Socket if live.open().payment.is_none() => {
-                open_account(session)?;
-            }
+        let admitted = match endpoint.billing {
+            Billing::Free | Billing::Result | Billing::Socket if live.open().payment.is_none() => open_account(session),
             Billing::Free | Billing::Result | Billing::Socket | Billing::Metered | Billing::Unknown => {
-                hold(session, live, &facts)?;
+                hold(session, live, &facts, &Manner::default()).await.map_err(Refusal::from)
             }
+        };
+        if let Err(refusal) = admitted {
+            body::discard(body).await;
+            return Err(refusal);
         }
-        return Ok(Ready { facts, dialect, endpoint, body: ReadyBody::Streamed(body), asked: None });
+        return Ok(Ready { facts, dialect, endpoint, body: ReadyBody::Streamed(body), path: None, asked: None });
     }
     let read = body::read_whole(body, body::REQUEST_MAX, &session.shared.bodies).await;
     let (original, taken) = read.map_err(|error| match error {
@@ -92,26 +147,41 @@ pub(crate) async fn admit(
     })?;
     live.open().body = taken;
     let coding = parts.headers.get(header::CONTENT_ENCODING).and_then(|v| v.to_str().ok());
-    let coding = coding.map(str::to_owned);
-    let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
-    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let (content_type, quirks) = (content_type.to_owned(), session.target.matched.quirks);
-    let (body, heavy) = (original.clone(), coding.is_some() || original.len() > IN_PLACE_MAX);
-    let (mut facts, decoded) = aside(session, heavy, move || {
-        let call = Call { endpoint, path_and_query: &path, content_type: &content_type, quirks };
-        understood(dialect, &call, coding.as_deref(), body)
-    })
-    .await?;
+    let (call, body) = (call_of(session, parts, endpoint), original.clone());
+    let watched = session.shared.cashier.watches_repeats(session.target.peer.account);
+    let (mut said, fingerprint) = if coding.is_some() || original.len() > IN_PLACE_MAX {
+        let coding = coding.map(str::to_owned);
+        let (path, content_type) = (call.path_and_query.to_owned(), call.content_type.to_owned());
+        let quirks = call.quirks;
+        aside(session, true, move || {
+            let call = Call { endpoint, path_and_query: &path, content_type: &content_type, quirks };
+            said(dialect, &call, coding.as_deref(), body, watched)
+        })
+        .await?
+    } else {
+        said(dialect, &call, None, body, watched)?
+    };
     let signed = is_signed(&parts.headers);
-    facts.can_clamp &= !signed;
-    live.open().exchange.asked(facts.model.clone(), facts.stream);
-    hold(session, live, &facts)?;
+    said.facts.can_clamp &= !signed;
+    live.open().exchange.asked(said.facts.model.clone(), said.facts.stream);
+    let manner = Manner { fingerprint, ..Manner::default() };
+    match hold(session, live, &said.facts, &manner).await {
+        Ok(()) => {}
+        Err(NotHeld::Refused(refused)) => match *refused {
+            Refused::Degrade { by, facts, status } => {
+                let refused = Refused::Budget { facts, status };
+                said = degrade::go_on(session, parts, (dialect, endpoint), live, said, (&by, refused)).await?;
+            }
+            refused => return Err(Refusal::budget(refused)),
+        },
+        Err(other @ NotHeld::Priceless(_)) => return Err(other.into()),
+    }
     let rewrite = Rewrite {
-        ask_usage: facts.must_ask_usage && quirks.understands_stream_options && !signed,
+        ask_usage: said.facts.must_ask_usage && call.quirks.understands_stream_options && !signed,
         ceiling: live.open().hold.as_ref().and_then(|h| h.clamp),
     };
-    let heavy = decoded.len() > IN_PLACE_MAX && rewrite != Rewrite::default();
-    aside(session, heavy, move || rewritten(dialect, endpoint, facts, rewrite, &original, &decoded)).await
+    let heavy = said.decoded.len() > IN_PLACE_MAX && rewrite != Rewrite::default();
+    aside(session, heavy, move || rewritten(dialect, endpoint, said, rewrite, original)).await
 }
 
 /// Refuses a request that is for another host than its connection.
@@ -127,7 +197,7 @@ pub(super) fn right_host(session: &Session, parts: &Parts) -> Result<(), Refusal
 }
 
 /// Runs work on a body; one that can't be looked at is not forwarded.
-async fn aside<T: Send + 'static>(
+pub(super) async fn aside<T: Send + 'static>(
     session: &Session,
     heavy: bool,
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
@@ -136,8 +206,21 @@ async fn aside<T: Send + 'static>(
     session.shared.aside.run(heavy, work).await.map_err(failed)?
 }
 
+/// What a request says, with a mark of it where the account's repeats are watched.
+fn said(
+    dialect: &dyn Dialect,
+    call: &Call<'_>,
+    coding: Option<&str>,
+    body: Bytes,
+    watched: bool,
+) -> Result<(Said, Option<u64>), Refusal> {
+    let (facts, decoded) = understood(dialect, call, coding, body)?;
+    let fingerprint = watched.then(|| fingerprint(call.path_and_query, &decoded));
+    Ok((Said { facts, decoded, path: None, renamed: false }, fingerprint))
+}
+
 /// What a request says, and its body as it says it.
-fn understood(
+pub(super) fn understood(
     dialect: &dyn Dialect,
     call: &Call<'_>,
     coding: Option<&str>,
@@ -162,17 +245,18 @@ fn understood(
 fn rewritten(
     dialect: &'static dyn Dialect,
     endpoint: Endpoint,
-    facts: RequestFacts,
+    said: Said,
     rewrite: Rewrite,
-    original: &Bytes,
-    decoded: &Bytes,
+    original: Bytes,
 ) -> Result<Ready, Refusal> {
+    let Said { facts, decoded, path, renamed } = said;
     if rewrite == Rewrite::default() {
-        return Ok(Ready { facts, dialect, endpoint, body: ReadyBody::Original(original.clone()), asked: None });
+        let body = if renamed { ReadyBody::Rewritten(decoded) } else { ReadyBody::Original(original) };
+        return Ok(Ready { facts, dialect, endpoint, body, path, asked: None });
     }
     let change = |rewrite| {
         dialect
-            .rewrite(endpoint, decoded, rewrite)
+            .rewrite(endpoint, &decoded, rewrite)
             .map(Bytes::from)
             .map_err(|error| Refusal::request(problem::unreadable(&error.to_string())))
     };
@@ -182,45 +266,69 @@ fn rewritten(
     } else {
         None
     };
-    Ok(Ready { facts, dialect, endpoint, body: ReadyBody::Rewritten(change(rewrite)?), asked })
+    Ok(Ready { facts, dialect, endpoint, body: ReadyBody::Rewritten(change(rewrite)?), path, asked })
 }
 
 fn open_account(session: &Session) -> Result<(), Refusal> {
     let peer = &session.target.peer;
-    if session.shared.cashier.is_open(peer.account) {
-        return Ok(());
-    }
-    Err(Refusal::budget(Refused::NotOpen { account: peer.path.to_string(), state: "stopped", budget: None }))
+    session.shared.cashier.shut(peer.account).map_or(Ok(()), |refused| Err(Refusal::budget(refused)))
 }
 
-pub(super) fn hold(session: &Session, live: &mut Live, facts: &RequestFacts) -> Result<(), Refusal> {
+pub(super) async fn hold(
+    session: &Session,
+    live: &mut Live,
+    facts: &RequestFacts,
+    manner: &Manner,
+) -> Result<(), NotHeld> {
     let (target, shared) = (&session.target, &session.shared);
     let open = live.open();
     let at = open.exchange.started_at();
     let quote = match open.payment {
         Some(amount) if open.exchange.billing() != Billing::Metered => payment::quote(amount, None),
         paid => {
-            let quote = shared.prices.admit(&target.matched, facts, at, open.on_plan);
-            let quote = quote.map_err(|error| Refusal::request(problem::no_price(&error.to_string())))?;
+            let quote = open.prices.admit(&target.matched, facts, at, open.on_plan);
+            let quote = quote.map_err(|error| NotHeld::Priceless(Box::new(problem::no_price(&error.to_string()))))?;
             paid.map_or(quote, |amount| payment::quote(amount, Some(quote)))
         }
     };
-    let hold = shared
-        .cashier
-        .admit(target.peer.account, &target.peer.process, open.exchange.request_line(), &quote, at)
-        .map_err(Refusal::budget)?;
+    let asked = Asked {
+        account: target.peer.account,
+        process: target.peer.process.clone(),
+        request: open.exchange.request_line(),
+        quote,
+        degraded: manner.degraded,
+        model_follows: manner.model_follows,
+        fingerprint: manner.fingerprint,
+    };
+    let admitted = shared.cashier.admit(asked, clock::now()).await;
+    let hold = admitted.map_err(|refused| NotHeld::Refused(Box::new(refused)))?;
     open.exchange.admitted(hold.id, hold.amount, hold.clamp);
     open.hold = Some(hold);
     Ok(())
+}
+
+/// The same for requests that say the same to the same path.
+fn fingerprint(path: &str, decoded: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (path, decoded).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
     media_type(headers).is_some_and(|t| t.eq_ignore_ascii_case("application/json") || t.ends_with("+json"))
 }
 
+/// Headers of which one alone says that a request is signed. Names made once: text is parsed anew at every look.
+static SIGNATURES: [HeaderName; 4] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("signature"),
+    HeaderName::from_static("x-amz-content-sha256"),
+];
+
 /// A signed request may not be changed: the provider would refuse it (AWS SigV4; RFC 9530; RFC 9421).
 pub(crate) fn is_signed(headers: &HeaderMap) -> bool {
     let sigv4 =
         headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).is_some_and(|v| v.starts_with("AWS4-"));
-    sigv4 || ["content-digest", "digest", "signature", "x-amz-content-sha256"].iter().any(|n| headers.contains_key(*n))
+    sigv4 || SIGNATURES.iter().any(|name| headers.contains_key(name))
 }

@@ -1,8 +1,10 @@
-//! The answer's body: every frame goes to the agent at once and to the usage reader; its end settles the exchange.
+//! The answer's body: every frame goes to the agent at once and to the usage reader; its end settles the exchange. One
+//! that costs more than can be held, or whose account is shut, is cut.
 
 use std::{
     collections::VecDeque,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -11,12 +13,17 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{connections::Busy, live::Live};
+use super::{
+    connections::Busy,
+    cut::{Last, Shape},
+    live::Live,
+};
 use crate::{
     coding::Decoder,
     exchange::End,
-    usage::{BodyEnd, Reader, Reading, strip::UsageStripper},
+    usage::{BodyEnd, Problem, Reader, Reading, strip::UsageStripper},
 };
 
 /// Reads usage from an answer's bytes as they are on the wire.
@@ -39,6 +46,10 @@ impl Tap {
         }
     }
 
+    pub(crate) fn so_far(&self) -> Option<Reading> {
+        self.decoder.as_ref().and_then(|_| self.reader.so_far())
+    }
+
     pub(crate) fn finish(mut self, end: BodyEnd) -> Reading {
         self.reader.finish(if self.decoder.is_some() { end } else { BodyEnd::Cut })
     }
@@ -55,6 +66,11 @@ pub(crate) struct AnswerSource<B: Body = Incoming> {
 impl<B: Body<Data = Bytes> + Unpin> AnswerSource<B> {
     pub(crate) fn new(body: B) -> Self {
         Self { ahead: VecDeque::new(), rest: Some(body) }
+    }
+
+    /// Of an answer that is not read on: dropping the rest ends it for the provider too.
+    fn ended() -> Self {
+        Self { ahead: VecDeque::new(), rest: None }
     }
 
     /// Shows the first bytes, `max` of them or somewhat more, or fewer where the body ends or breaks off. They stay in
@@ -119,10 +135,28 @@ impl AnswerBody {
     }
 }
 
+/// Why an answer to an agent breaks off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error(transparent)]
+    ByProvider(hyper::Error),
+    #[error("cut: {0}")]
+    ByMeter(String),
+}
+
 /// A provider's answer on its way. Dropped before its end, the agent has left, and its [`Live`] says so.
 pub(crate) struct Metered {
     upstream: AnswerSource,
     live: Option<Live>,
+    shape: Shape,
+    /// Why it is cut: everything but the last word has been done.
+    cut: Option<Arc<Problem>>,
+    /// What came before the cut is on its way.
+    flushed: bool,
+    /// The wait for being told to cut it, once there was nothing else to wait for.
+    told: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// The end of the connection is the end of the body (HTTP/1.0), so that only a reset shows that it broke off.
+    ends_with_connection: bool,
     stripper: Option<UsageStripper>,
     /// Frames that the stripper let go and that are not yet taken.
     ready: VecDeque<Bytes>,
@@ -132,26 +166,35 @@ pub(crate) struct Metered {
     remaining: Option<u64>,
     /// Data has come.
     any: bool,
-    _busy: Busy,
+    busy: Busy,
+}
+
+/// What is known of an answer beside its body.
+#[derive(Default)]
+pub(crate) struct Framing {
+    pub(crate) shape: Shape,
+    pub(crate) stripper: Option<UsageStripper>,
+    /// Where the answer says how long it is.
+    pub(crate) content_length: Option<u64>,
+    pub(crate) ends_with_connection: bool,
 }
 
 impl Metered {
-    pub(crate) fn new(
-        upstream: AnswerSource,
-        live: Live,
-        stripper: Option<UsageStripper>,
-        content_length: Option<u64>,
-        busy: Busy,
-    ) -> Self {
+    pub(crate) fn new(upstream: AnswerSource, live: Live, framing: Framing, busy: Busy) -> Self {
         let mut body = Self {
             upstream,
             live: Some(live),
-            stripper,
+            shape: framing.shape,
+            cut: None,
+            flushed: false,
+            told: None,
+            ends_with_connection: framing.ends_with_connection,
+            stripper: framing.stripper,
             ready: VecDeque::new(),
             trailers: None,
-            remaining: content_length,
+            remaining: framing.content_length,
             any: false,
-            _busy: busy,
+            busy,
         };
         if body.remaining == Some(0) || body.upstream.is_end_stream() {
             body.end(&End::Complete);
@@ -190,12 +233,68 @@ impl Metered {
         if self.remaining == Some(0) || self.upstream.is_end_stream() {
             self.end(&End::Complete);
         }
-        let Some(stripper) = &mut self.stripper else { return Some(chunk) };
-        self.ready.extend(stripper.push(chunk));
-        self.ready.pop_front()
+        let bytes = chunk.len();
+        let out = match &mut self.stripper {
+            None => Some(chunk),
+            Some(stripper) => {
+                self.ready.extend(stripper.push(chunk));
+                self.ready.pop_front()
+            }
+        };
+        if let Some(problem) = self.live.as_mut().and_then(|live| live.passed(bytes)) {
+            self.cut(&Arc::new(*problem));
+        }
+        out
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    /// Ends it for the provider and for the ledger at once; the agent is still told, in whatever shape there is for it.
+    fn cut(&mut self, problem: &Arc<Problem>) {
+        self.upstream = AnswerSource::ended();
+        self.end(&End::Cut { status: None, why: problem.text() });
+        // Half an event, which says nothing to the agent.
+        self.stripper = None;
+        self.cut = Some(Arc::clone(problem));
+    }
+
+    /// Why people want it cut. It costs nothing more once it has ended, and is passed on then.
+    fn is_told(&self) -> Option<Arc<Problem>> {
+        self.live.as_ref().and(self.busy.connection().cut_for()).cloned()
+    }
+
+    /// Waits for being told.
+    fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.live.is_none() {
+            return Poll::Pending;
+        }
+        let connection = self.busy.connection();
+        self.told.get_or_insert_with(|| Box::pin(connection.told_to_cut())).as_mut().poll(cx)
+    }
+
+    /// The last word of an answer that was cut.
+    fn last(&mut self, problem: &Problem) -> Result<Frame<Bytes>, Broken> {
+        match self.shape.last(problem) {
+            Last::Words(words) => Ok(Frame::data(words)),
+            Last::Trailers(trailers) => Ok(Frame::trailers(trailers)),
+            Last::Abort => {
+                if self.ends_with_connection {
+                    self.busy.connection().reset();
+                }
+                Err(Broken::ByMeter(problem.text()))
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let next = self.poll_next(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &next
+            && let Some(data) = frame.data_ref()
+        {
+            self.shape.pass(data);
+        }
+        next
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         loop {
             if let Some(chunk) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
@@ -203,7 +302,24 @@ impl Metered {
             if let Some(trailers) = self.trailers.take() {
                 return Poll::Ready(Some(Ok(trailers)));
             }
-            match std::task::ready!(Pin::new(&mut self.upstream).poll_frame(cx)) {
+            if let Some(problem) = self.is_told() {
+                self.cut(&problem);
+            }
+            if self.cut.is_some() && !std::mem::replace(&mut self.flushed, true) {
+                // Who writes the answer sends what it has so far, and comes back: an abort would throw it away.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Some(problem) = self.cut.take() {
+                return Poll::Ready(Some(self.last(&problem)));
+            }
+            let Poll::Ready(frame) = Pin::new(&mut self.upstream).poll_frame(cx) else {
+                if self.poll_told(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                continue;
+            };
+            match frame {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(chunk) => {
                         if let Some(chunk) = self.data(chunk) {
@@ -220,7 +336,7 @@ impl Metered {
                 },
                 Some(Err(error)) => {
                     self.end(&End::ProviderCut(error.to_string()));
-                    return Poll::Ready(Some(Err(error)));
+                    return Poll::Ready(Some(Err(Broken::ByProvider(error))));
                 }
                 None => {
                     self.end(&End::Complete);
@@ -232,6 +348,15 @@ impl Metered {
     }
 }
 
+impl Drop for Metered {
+    fn drop(&mut self) {
+        // It was not polled any more, since its agent does not read.
+        if let Some(problem) = self.is_told() {
+            self.end(&End::Cut { status: None, why: problem.text() });
+        }
+    }
+}
+
 /// The status of a gRPC call that failed, where these headers or trailers state one.
 pub(super) fn failed_grpc(headers: &HeaderMap) -> Option<&str> {
     headers.get("grpc-status")?.to_str().ok().filter(|status| *status != "0")
@@ -239,9 +364,9 @@ pub(super) fn failed_grpc(headers: &HeaderMap) -> Option<&str> {
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Self::Metered(body) => body.poll(cx),
@@ -254,6 +379,7 @@ impl Body for AnswerBody {
             // What the stripper holds may still be let go.
             Self::Metered(body) => {
                 body.stripper.is_none()
+                    && body.cut.is_none()
                     && body.ready.is_empty()
                     && body.trailers.is_none()
                     && body.upstream.is_end_stream()

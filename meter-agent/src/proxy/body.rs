@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +24,24 @@ pub(crate) const REQUEST_MAX: usize = 64 * 1024 * 1024;
 const BODIES_MAX: usize = 1024 * 1024 * 1024;
 /// What a permit stands for.
 const PIECE: usize = 64 * 1024;
+
+/// What is taken of a body that nobody wants, and for how long: more than a request without a file in it has.
+const DISCARDED_MAX: usize = 256 * 1024;
+const DISCARD_TIME: Duration = Duration::from_secs(1);
+
+/// Takes the body of a request that is refused without it. An agent that still sends when its answer comes may take
+/// the end of its stream, or of its connection, for a failure, and try again; of a large body it has to.
+pub(crate) async fn discard(mut body: Incoming) {
+    let mut left = DISCARDED_MAX;
+    let all = async {
+        while left > 0
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIME, all).await;
+}
 
 /// Room for request bodies.
 pub(crate) struct Room(Arc<Semaphore>);

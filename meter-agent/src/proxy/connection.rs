@@ -25,6 +25,8 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(15);
 /// How long, and how often, an ending connection's unread bytes are looked at.
 const DELIVERY_MAX: Duration = Duration::from_secs(10);
 const DELIVERY_STEP: Duration = Duration::from_millis(5);
+/// The same of one whose account is shut: its packets drop, so that nobody can see what has arrived.
+const CUT_DELIVERY_MAX: Duration = Duration::from_millis(100);
 /// How long a silent agent is waited for once its destination could not be reached.
 const UNREACHED_MAX: Duration = Duration::from_secs(1);
 
@@ -150,7 +152,8 @@ async fn spoke(
         Sniffed::Http2 => (None, Speaks::Http { http2: true }),
         Sniffed::More | Sniffed::Other => return tunnel::start(agent, dialled, &peer).await,
     };
-    let Some(matched) = metered_as(&shared.hosts, name.as_deref(), peer.destination) else {
+    let hosts = Arc::clone(&shared.hosts.borrow());
+    let Some(matched) = metered_as(&hosts, name.as_deref(), peer.destination) else {
         return tunnel::start(agent, dialled, &peer).await;
     };
     let connection = agent.connection().clone();
@@ -163,7 +166,8 @@ async fn spoke(
         () = metered(agent, speaks, target, shared) => {}
     }
     if connection.is_ending() {
-        delivered(&socket).await;
+        let patience = if connection.cut_for().is_some() { CUT_DELIVERY_MAX } else { DELIVERY_MAX };
+        delivered(&socket, patience).await;
         let _ = socket.set_linger(Some(Duration::ZERO));
     }
     Ok(())
@@ -179,14 +183,14 @@ fn metered_as(hosts: &HostTable, name: Option<&str>, destination: SocketAddr) ->
 }
 
 /// Waits until the agent's kernel has everything that was written: a reset before that would take it back.
-async fn delivered(socket: &socket2::Socket) {
+async fn delivered(socket: &socket2::Socket, patience: Duration) {
     let all_there = async {
         while unsent_bytes(socket) > 0 {
             tokio::time::sleep(DELIVERY_STEP).await;
         }
     };
     // An agent that does not read is not waited for any longer.
-    let _ = tokio::time::timeout(DELIVERY_MAX, all_there).await;
+    let _ = tokio::time::timeout(patience, all_there).await;
 }
 
 /// What a metered connection speaks.

@@ -1,17 +1,19 @@
 //! The agents' open connections, by account, and how they end when it stops.
 //!
 //! A tunnel, or a connection that has not come to its first request, is reset at once. One that carries exchanges
-//! takes no more, delivers what was admitted to the last byte, and is reset then.
+//! takes no more, delivers what was admitted to the last byte, and is reset then. Where people have shut the account,
+//! nothing is delivered any more: what is under way is cut, in the shape that [`super::cut`] has for it.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use dashmap::DashMap;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::ids::AccountPath;
+use super::problem;
+use crate::{accounts::State, ids::AccountPath, usage::Problem};
 
 /// Connections that one agent may have open: an agent that makes more must not take the descriptors of the others.
 const PER_AGENT_MAX: usize = 32_768;
@@ -36,6 +38,9 @@ pub(crate) struct Connection {
     carries_exchanges: AtomicBool,
     ending: CancellationToken,
     reset: CancellationToken,
+    cut: CancellationToken,
+    /// Why what it carries is cut; set before `cut` tells.
+    cut_for: OnceLock<Arc<Problem>>,
 }
 
 impl Connections {
@@ -60,6 +65,8 @@ impl Connections {
             carries_exchanges: AtomicBool::new(false),
             ending: CancellationToken::new(),
             reset: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            cut_for: OnceLock::new(),
         });
         self.open.insert(id, Arc::clone(&connection));
         Some(Registered { id, connection, all: Arc::clone(self) })
@@ -70,6 +77,27 @@ impl Connections {
         for connection in self.open.iter().filter(|c| c.path.is_within(account)) {
             connection.end();
         }
+    }
+
+    /// Cuts everything that an account and those below it have under way, at once, and ends their connections. `state`
+    /// is the one that people have put it in, `reason` theirs.
+    pub fn cut_account(&self, account: &AccountPath, state: State, reason: Option<&str>) {
+        let problem = Arc::new(problem::shut(account, state, reason));
+        for connection in self.open.iter().filter(|c| c.path.is_within(account)) {
+            connection.cut(Arc::clone(&problem));
+        }
+    }
+
+    /// Resets what was cut and is still there: an agent that does not read keeps nothing by it.
+    pub fn reset_cut(&self, account: &AccountPath) {
+        for connection in self.open.iter().filter(|c| c.path.is_within(account) && c.cut_for().is_some()) {
+            connection.reset();
+        }
+    }
+
+    /// Connections that were cut and are still there.
+    pub fn count_cut(&self, account: &AccountPath) -> usize {
+        self.open.iter().filter(|c| c.path.is_within(account) && c.cut_for().is_some()).count()
     }
 
     /// Connections that the account and those below it still have.
@@ -91,6 +119,28 @@ impl Connection {
         if !self.carries_exchanges.load(Ordering::Acquire) {
             self.reset();
         }
+    }
+
+    fn cut(&self, problem: Arc<Problem>) {
+        let _ = self.cut_for.set(problem);
+        self.cut.cancel();
+        self.end();
+    }
+
+    /// Why what it carries is cut, if it is.
+    pub(crate) fn cut_for(&self) -> Option<&Arc<Problem>> {
+        self.cut_for.get()
+    }
+
+    /// Waits until what it carries is cut.
+    pub(crate) async fn cutting(&self) -> Arc<Problem> {
+        self.cut.cancelled().await;
+        Arc::clone(self.cut_for().expect("it is set before anybody is told"))
+    }
+
+    /// The same for one who polls.
+    pub(crate) fn told_to_cut(&self) -> WaitForCancellationFutureOwned {
+        self.cut.clone().cancelled_owned()
     }
 
     /// Waits until the connection is to take no more exchanges.
@@ -134,6 +184,12 @@ impl Connection {
 
 /// An exchange under way on a connection.
 pub(crate) struct Busy(Arc<Connection>);
+
+impl Busy {
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.0
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {

@@ -1,20 +1,23 @@
 //! One exchange on its way: admitted, forwarded, answered.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header, request::Parts, uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header,
+    request::Parts,
+    uri::{self, PathAndQuery, Scheme},
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tracing::info;
 
 use super::{
     admission::{Ready, ReadyBody, Refusal, admit, is_signed},
-    answer::{AnswerBody, AnswerSource, Metered, Tap, failed_grpc},
-    body::{RequestBody, Taken},
+    answer::{AnswerBody, AnswerSource, Framing, Metered, Tap, failed_grpc},
+    body::{RequestBody, Taken, discard},
     connections::Busy,
+    cut::Shape,
     http::{Session, content_length, media_type, remove_hop_by_hop, takes_trailers},
     live::Live,
     payment, problem, socket,
-    upstream::{PoolKey, SendError},
+    upstream::SendError,
 };
 use crate::{
     cashier::{CashierError, Durability, Hold, Refused},
@@ -37,25 +40,50 @@ pub(crate) async fn exchange(session: &Session, request: Request<Incoming>, busy
     let upgrade = parts.extensions.remove::<OnUpgrade>();
     let (dialect, endpoint) = call(session.target.matched.dialect, &parts);
     let opening = opening(session, &parts, endpoint);
-    let mut live = Live::new(opening.clone(), &session.shared);
+    let upgrade = upgrade.filter(|_| endpoint.billing == Billing::Socket && socket::is_asked(&parts.headers));
+    // Every turn of a socket is opened as its upgrade was.
+    let upgrade = upgrade.map(|agent| (agent, opening.clone()));
+    let mut live = Live::new(opening, &session.shared);
     if let Err(refusal) = paid_by(session, &parts, &mut live) {
+        discard(body).await;
         return refusal.into_response(dialect, &parts.headers, live);
     }
-    if let Some(agent) = upgrade.filter(|_| endpoint.billing == Billing::Socket && socket::is_asked(&parts.headers)) {
-        return match socket::ask(session, &parts, (dialect, endpoint), &mut live).await {
+    if let Some((agent, opening)) = upgrade {
+        let asked = tokio::select! {
+            biased;
+            problem = session.connection.cutting() => Err(Refusal::cut(&problem)),
+            asked = socket::ask(session, &parts, (dialect, endpoint), &mut live) => asked,
+        };
+        return match asked {
             Ok(asked) if asked.is_upgrade() => asked.upgrade(session, opening, live, agent, busy),
             Ok(asked) => asked.refused_by_provider(&mut live).into_response(false, live, busy),
             Err(refusal) => refusal.into_response(dialect, &parts.headers, live),
         };
     }
-    let forwarded = match admit(session, &parts, body, (dialect, endpoint), &mut live).await {
-        Ok(ready) => forward(session, &parts, ready, &mut live).await,
-        Err(refusal) => Err(refusal),
+    let forwarding = async {
+        let ready = admit(session, &parts, body, (dialect, endpoint), &mut live).await?;
+        let ready = with_path(&mut parts, ready)?;
+        forward(session, &parts, ready, &mut live).await
+    };
+    let forwarded = tokio::select! {
+        biased;
+        problem = session.connection.cutting() => Err(Refusal::cut(&problem)),
+        forwarded = forwarding => forwarded,
     };
     match forwarded {
         Ok(answer) => answer.into_response(parts.method == Method::HEAD, live, busy),
         Err(refusal) => refusal.into_response(dialect, &parts.headers, live),
     }
+}
+
+/// The path of the model that takes the other one's place.
+fn with_path(parts: &mut Parts, mut ready: Ready) -> Result<Ready, Refusal> {
+    if let Some(path) = ready.path.take() {
+        let mut uri = parts.uri.clone().into_parts();
+        uri.path_and_query = Some(path);
+        parts.uri = Uri::from_parts(uri).map_err(|error| Refusal::request(problem::unreadable(&error.to_string())))?;
+    }
+    Ok(ready)
 }
 
 impl Refusal {
@@ -160,8 +188,12 @@ async fn forward(session: &Session, parts: &Parts, ready: Ready, live: &mut Live
         open.tap = Some(Tap::new(text("content-encoding"), reader));
     }
     let encoded = answered.headers.contains_key(header::CONTENT_ENCODING);
-    let events = is_event_stream(&answered.headers);
-    Ok(Answer { head: answered, body, strip: strip && events && !encoded })
+    let strip = strip && is_event_stream(&answered.headers) && !encoded;
+    if strip {
+        answered.headers.remove(header::CONTENT_LENGTH);
+    }
+    let shape = Shape::of(ready.dialect, ready.endpoint, &answered.headers, session.http2);
+    Ok(Answer { head: answered, body, strip, shape, version: parts.version })
 }
 
 pub(super) async fn durable(hold: &mut Option<Hold>) -> Result<(), Refusal> {
@@ -196,16 +228,8 @@ pub(super) struct Head<'a> {
 impl Head<'_> {
     pub(super) async fn send(&self, body: RequestBody, keeps_encoding: bool) -> Result<Response<Incoming>, Refusal> {
         let target = &self.session.target;
-        let key = PoolKey {
-            agent: target.peer.path.agent_name().to_owned(),
-            netns_cookie: self.session.shared.netns_cookie,
-            address: target.peer.destination,
-            host: target.host.clone(),
-            tls: target.tls,
-            http2: self.session.http2,
-        };
         let request = self.request(body, keeps_encoding)?;
-        self.session.shared.upstream.send(&key, request).await.map_err(|error: SendError| {
+        self.session.shared.upstream.send(&self.session.pool, request).await.map_err(|error: SendError| {
             let why = error.cause();
             info!(host = %target.host, %why, "provider not reached");
             Refusal {
@@ -216,20 +240,14 @@ impl Head<'_> {
     }
 
     fn request(&self, body: RequestBody, keeps_encoding: bool) -> Result<Request<RequestBody>, Refusal> {
-        let (parts, target) = (self.parts, &self.session.target);
-        let bracketed = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
-        let (scheme, default_port) = if target.tls { ("https", 443) } else { ("http", 80) };
-        let authority = match target.peer.destination.port() {
-            port if port == default_port => bracketed,
-            port => format!("{bracketed}:{port}"),
-        };
-        let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        let uri = Uri::builder()
-            .scheme(scheme)
-            .authority(authority)
-            .path_and_query(path)
-            .build()
-            .map_err(|error| Refusal::request(problem::unreadable(&error.to_string())))?;
+        let parts = self.parts;
+        let unreadable = |error: String| Refusal::request(problem::unreadable(&error));
+        let mut uri = uri::Parts::default();
+        uri.scheme = Some(if self.session.target.tls { Scheme::HTTPS } else { Scheme::HTTP });
+        uri.authority = Some(self.session.authority.clone().map_err(unreadable)?);
+        let path = parts.uri.path_and_query().cloned();
+        uri.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        let uri = Uri::from_parts(uri).map_err(|error| unreadable(error.to_string()))?;
         let mut request = Request::new(body);
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = uri;
@@ -267,28 +285,32 @@ pub(super) struct Answer {
     body: AnswerSource,
     /// Take out the usage event that the meter asked for.
     strip: bool,
+    shape: Shape,
+    /// Of the request.
+    version: Version,
 }
 
 impl Answer {
     /// Passed on as it is.
     pub(super) fn plain(response: Response<Incoming>) -> Self {
         let (head, body) = response.into_parts();
-        Self { head, body: AnswerSource::new(body), strip: false }
+        Self { head, body: AnswerSource::new(body), strip: false, shape: Shape::default(), version: Version::HTTP_11 }
     }
 
     fn into_response(self, head_only: bool, live: Live, busy: Busy) -> Response<AnswerBody> {
-        let Self { mut head, body, strip } = self;
+        let Self { mut head, body, strip, shape, version } = self;
         let headers = &mut head.headers;
         let length = if head_only { None } else { content_length(headers) };
         remove_hop_by_hop(headers);
         // It invites the agent to QUIC, which is refused.
-        headers.remove("alt-svc");
-        if strip {
-            headers.remove(header::CONTENT_LENGTH);
-        }
-        let stripper = strip.then(UsageStripper::default);
-        let mut response =
-            Response::new(AnswerBody::Metered(Box::new(Metered::new(body, live, stripper, length, busy))));
+        headers.remove(header::ALT_SVC);
+        let framing = Framing {
+            shape,
+            stripper: strip.then(UsageStripper::default),
+            content_length: length,
+            ends_with_connection: version == Version::HTTP_10 && length.is_none(),
+        };
+        let mut response = Response::new(AnswerBody::Metered(Box::new(Metered::new(body, live, framing, busy))));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
         *response.extensions_mut() = head.extensions;

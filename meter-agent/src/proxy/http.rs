@@ -2,17 +2,22 @@
 
 use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderName, Request, Response, Uri, header, uri::Authority};
 use hyper::{body::Incoming, server::conn, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
-use super::{Shared, answer::AnswerBody, connection::Target, connections::Connection, forward, socket::Socket};
+use super::{
+    Shared, answer::AnswerBody, connection::Target, connections::Connection, forward, socket::Socket, upstream::PoolKey,
+};
+use crate::tasks::Waited;
 
 /// A connection that was told to end and carries nothing is closed by then.
 const IDLE_AT_END: Duration = Duration::from_secs(5);
+/// The same where its account is shut: nothing that the agent says arrives any more, the end of HTTP/2 among it.
+const IDLE_WHEN_CUT: Duration = Duration::from_millis(50);
 /// A head that takes longer is not coming.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// As much as the providers' own front ends take.
@@ -27,11 +32,28 @@ pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
     pub(crate) connection: Arc<Connection>,
     pub(crate) http2: bool,
+    /// Its requests go upstream by these connections,
+    pub(crate) pool: PoolKey,
+    /// under this name; or why that is none.
+    pub(crate) authority: Result<Authority, String>,
     /// A WebSocket that begins where HTTP ends.
     socket: Mutex<Option<Socket>>,
 }
 
 impl Session {
+    fn new(target: Target, http2: bool, connection: Arc<Connection>, shared: &Arc<Shared>) -> Self {
+        let pool = PoolKey {
+            agent: target.peer.path.agent_name().to_owned(),
+            netns_cookie: shared.netns_cookie,
+            address: target.peer.destination,
+            host: target.host.clone(),
+            tls: target.tls,
+            http2,
+        };
+        let authority = authority(&target);
+        Self { target, shared: Arc::clone(shared), connection, http2, pool, authority, socket: Mutex::default() }
+    }
+
     /// Leaves a socket for the one who serves the connection.
     pub(crate) fn leave_socket(&self, socket: Socket) {
         *self.socket.lock() = Some(socket);
@@ -46,14 +68,15 @@ where
     if !connection.carry_exchanges() {
         return;
     }
-    let session = Arc::new(Session { target, shared: Arc::clone(shared), connection, http2, socket: Mutex::default() });
+    let session = Arc::new(Session::new(target, http2, connection, shared));
     let service = {
         let session = Arc::clone(&session);
         service_fn(move |request| exchange(Arc::clone(&session), request))
     };
     let io = TokioIo::new(stream);
     let served = if http2 {
-        let serving = conn::http2::Builder::new(TokioExecutor::new())
+        // Each stream is a task, which holds its exchange for a moment longer than the connection lives.
+        let serving = conn::http2::Builder::new(Waited::new(&shared.running, "stream"))
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -80,6 +103,16 @@ where
     }
 }
 
+/// The provider as the requests' URIs name it.
+fn authority(target: &Target) -> Result<Authority, String> {
+    let bracketed = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
+    let authority = match (target.peer.destination.port(), target.tls) {
+        (443, true) | (80, false) => bracketed,
+        (port, _) => format!("{bracketed}:{port}"),
+    };
+    Authority::try_from(authority).map_err(|error| error.to_string())
+}
+
 /// Drives a connection; told to end, it takes no more requests, and is given up when it has been idle for
 /// [`IDLE_AT_END`], since an agent that does not read can't keep it.
 async fn until_ended<C>(serving: C, shut_down: impl FnOnce(Pin<&mut C>), session: &Session) -> hyper::Result<()>
@@ -93,12 +126,29 @@ where
         () = session.connection.ending() => {}
     }
     shut_down(serving.as_mut());
-    loop {
-        match tokio::time::timeout(IDLE_AT_END, &mut serving).await {
-            Ok(served) => return served,
-            Err(_) if session.connection.is_idle() => return Ok(()),
-            Err(_) => {}
+    let idle_at_end = async || {
+        tokio::select! {
+            () = tokio::time::sleep(IDLE_AT_END) => {}
+            _ = session.connection.cutting() => tokio::time::sleep(IDLE_WHEN_CUT).await,
         }
+    };
+    loop {
+        // Idle from the beginning of the wait, so that its last words have been written within it.
+        let was_idle = session.connection.is_idle();
+        match until(idle_at_end(), &mut serving).await {
+            Some(served) => return served,
+            None if was_idle && session.connection.is_idle() => return Ok(()),
+            None => {}
+        }
+    }
+}
+
+/// What a future comes to before a time is over.
+async fn until<T>(time: impl Future<Output = ()>, future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = future => Some(done),
+        () = time => None,
     }
 }
 
@@ -137,6 +187,17 @@ pub(crate) fn same_host(a: &str, b: &str) -> bool {
     trimmed(a).eq_ignore_ascii_case(trimmed(b))
 }
 
+/// Names made once: one given as text is parsed anew at every look.
+static HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::TE,
+    header::TRAILER,
+];
+
 /// Headers that speak of one connection, not of the message (RFC 9110, section 7.6.1), those named by `Connection`
 /// included.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -151,7 +212,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name.as_str());
     }
-    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te", "trailer"] {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
 }

@@ -12,7 +12,7 @@ use meter_common::{Listeners, PORTS};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, debug, debug_span, warn};
 
 use super::{Connections, Shared, connection};
 use crate::{
@@ -26,6 +26,8 @@ const BACKLOG: i32 = 4_096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// What is still running this long after the drain began is ended.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// What was reset has settled by then, on a host that is busy with much else too.
+const RESET_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -127,7 +129,7 @@ impl Bound {
     /// Serves until `shutdown`, then lets what runs finish for at most [`DRAIN_MAX`].
     pub async fn serve(self, shutdown: CancellationToken) -> io::Result<()> {
         let Self { sockets, shared } = self;
-        let tracker = TaskTracker::new();
+        let tracker = shared.running.clone();
         for listener in sockets.listeners {
             let listener = TcpListener::from_std(listener)?;
             tasks::spawn_waited(&tracker, "accept", accept_loop(listener, Arc::clone(&shared), tracker.clone()));
@@ -138,7 +140,7 @@ impl Bound {
         if tokio::time::timeout(DRAIN_MAX, tracker.wait()).await.is_err() {
             shared.connections.reset_all();
             // Each ends at its next poll.
-            let _ = tokio::time::timeout(Duration::from_secs(1), tracker.wait()).await;
+            let _ = tokio::time::timeout(RESET_MAX, tracker.wait()).await;
         }
         Ok(())
     }
@@ -163,7 +165,8 @@ async fn accept_loop(listener: TcpListener, shared: Arc<Shared>, tracker: TaskTr
 }
 
 async fn accepted_one(tcp: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
-    let span = info_span!("connection", %peer);
+    // Entered at every turn of the connection, so that it is there for those only who look that closely.
+    let span = debug_span!("connection", %peer);
     if let Err(error) = connection::serve(tcp, peer, &shared).instrument(span).await {
         debug!(%peer, %error, "connection ended");
     }

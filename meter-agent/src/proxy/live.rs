@@ -6,6 +6,7 @@ use super::{
     Shared,
     answer::Tap,
     body::{Sent, Taken},
+    running::{self, Running},
 };
 use crate::{
     cashier::Hold,
@@ -15,7 +16,8 @@ use crate::{
         results::{self, Verdict},
     },
     money::Pico,
-    usage::{Billing, Quality, Reading, ResultRef, Standing},
+    pricing::Prices,
+    usage::{Billing, Problem, Quality, Reading, ResultRef, Standing},
 };
 
 /// Ends by [`Live::end`], or by being dropped, which says that the agent has left.
@@ -26,6 +28,8 @@ pub(crate) struct Live {
 
 pub(crate) struct Open {
     pub(crate) exchange: Exchange,
+    /// Those of its start: it is held and charged by the same.
+    pub(crate) prices: Prices,
     pub(crate) hold: Option<Hold>,
     pub(crate) tap: Option<Tap>,
     /// What the request pays by x402.
@@ -37,12 +41,14 @@ pub(crate) struct Open {
     pub(crate) sent: Sent,
     /// The request's body in memory; it may be sent a second time.
     pub(crate) body: Taken,
+    running: Running,
 }
 
 impl Live {
     pub(crate) fn new(opening: Opening, shared: &Arc<Shared>) -> Self {
         let open = Open {
             exchange: Exchange::new(opening),
+            prices: shared.prices.pinned(),
             hold: None,
             tap: None,
             payment: None,
@@ -50,6 +56,7 @@ impl Live {
             reading: None,
             sent: Sent::default(),
             body: Taken::default(),
+            running: Running::default(),
         };
         Self { open: Some(open), shared: Arc::clone(shared) }
     }
@@ -62,6 +69,19 @@ impl Live {
         if let Some(tap) = &mut self.open().tap {
             tap.feed(chunk);
         }
+    }
+
+    /// Whether what was fed still costs no more than is held, or can be. Why the answer is to be cut, where not.
+    pub(crate) fn passed(&mut self, bytes: usize) -> Option<Box<Problem>> {
+        let shared = Arc::clone(&self.shared);
+        let Open { exchange, hold, tap, running, .. } = self.open();
+        running.passed(bytes, tap.as_ref()?, exchange, hold.as_mut(), &shared.prices)
+    }
+
+    /// Sets more aside. `false` when a limit has no room for it, or nothing is held.
+    pub(crate) fn grow(&mut self, more: Pico) -> bool {
+        let Open { exchange, hold, .. } = self.open();
+        hold.as_mut().is_some_and(|hold| running::grow(hold, more, exchange))
     }
 
     pub(crate) fn end(mut self, end: &End) {
@@ -87,7 +107,7 @@ impl Live {
             open.exchange.sent();
         }
         let reading = open.reading.take().or_else(|| open.tap.take().map(|tap| tap.finish(body_end(end))));
-        let reading = reading.map(results::bounded);
+        let reading = reading.map(|reading| open.running.corrected(results::bounded(reading)));
         // Of an answer that could not be read nobody knows whether the result was in it.
         let result = reading.as_ref().and_then(|r| {
             let known = |result: &&ResultRef| r.quality != Quality::Absent || result.standing == Standing::Pending;
@@ -100,7 +120,7 @@ impl Live {
     }
 
     fn settle(&self, open: Open, reading: Option<Reading>, end: &End) {
-        let row = open.exchange.end(end, reading, &self.shared.prices, clock::monotonic_ns());
+        let row = open.exchange.end(end, reading, &open.prices, clock::monotonic_ns());
         match open.hold {
             Some(hold) => hold.settle(row),
             None => self.shared.cashier.record(row),
@@ -112,7 +132,8 @@ impl Live {
         // What another host says of an id, and be it of the same dialect, is not what this one says.
         let (shared, provider) = (&self.shared, open.exchange.host().to_ascii_lowercase());
         let free = |reason, reading: Reading| Reading { model: reading.model, ..Reading::free(reason) };
-        let row = |exchange: Exchange, reading| exchange.end(end, Some(reading), &shared.prices, clock::monotonic_ns());
+        let prices = &open.prices;
+        let row = |exchange: Exchange, reading| exchange.end(end, Some(reading), prices, clock::monotonic_ns());
         let made_now = open.exchange.billing() == Billing::Metered && result.standing == Standing::Final;
         match shared.cashier.see_result(&provider, result) {
             Verdict::Charge => {

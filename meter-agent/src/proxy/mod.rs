@@ -10,6 +10,8 @@ mod aside;
 mod body;
 mod connection;
 mod connections;
+mod cut;
+mod degrade;
 mod forward;
 mod hello;
 mod http;
@@ -18,6 +20,7 @@ mod listener;
 mod live;
 mod payment;
 mod problem;
+mod running;
 mod sniff;
 mod socket;
 mod stream;
@@ -28,7 +31,8 @@ mod upstream;
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use aside::in_place;
 pub use connections::Connections;
@@ -47,7 +51,8 @@ pub struct Setup {
     pub kernel: Arc<Kernel>,
     pub cashier: Arc<Cashier>,
     pub prices: Arc<Prices>,
-    pub hosts: Arc<HostTable>,
+    /// As it is now; another one counts for connections that come after it.
+    pub hosts: watch::Receiver<Arc<HostTable>>,
     pub authority: Arc<Authority>,
     /// Roots accepted upstream beside the system's.
     pub upstream_ca: Vec<CertificateDer<'static>>,
@@ -71,7 +76,7 @@ pub(crate) struct Shared {
     pub(crate) kernel: Arc<Kernel>,
     pub(crate) cashier: Arc<Cashier>,
     pub(crate) prices: Arc<Prices>,
-    pub(crate) hosts: Arc<HostTable>,
+    pub(crate) hosts: watch::Receiver<Arc<HostTable>>,
     pub(crate) agent_tls: tls::AgentTls,
     pub(crate) upstream: upstream::Pools,
     pub(crate) connections: Arc<Connections>,
@@ -79,6 +84,8 @@ pub(crate) struct Shared {
     pub(crate) aside: aside::Aside,
     /// Stop taking new work; what runs may finish.
     pub(crate) drain: CancellationToken,
+    /// What the end of the drain waits for: every connection, and every exchange.
+    pub(crate) running: TaskTracker,
     pub(crate) netns_cookie: u64,
 }
 
@@ -92,6 +99,7 @@ pub fn bind(setup: Setup) -> Result<Bound, ProxyError> {
         bodies: body::Room::default(),
         aside: aside::Aside::default(),
         drain: CancellationToken::new(),
+        running: TaskTracker::new(),
         netns_cookie: sockets.netns_cookie,
         kernel: setup.kernel,
         cashier: setup.cashier,

@@ -7,7 +7,10 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::{answer::AnswerBody, http::media_type};
 use crate::{
+    accounts::State,
     cashier::Refused,
+    ids::AccountPath,
+    money::Pico,
     usage::{Dialect, Problem},
 };
 
@@ -38,11 +41,18 @@ fn grpc_response(problem: &Problem) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::nothing());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from_static(grpc_status(problem.status)));
-    if let Ok(message) = HeaderValue::from_str(&percent_encoded(&problem.text())) {
-        headers.insert("grpc-message", message);
-    }
+    headers.extend(grpc_trailers(problem));
     response
+}
+
+/// How a gRPC call ends that fails.
+pub(crate) fn grpc_trailers(problem: &Problem) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static(grpc_status(problem.status)));
+    if let Ok(message) = HeaderValue::from_str(&percent_encoded(&problem.text())) {
+        trailers.insert("grpc-message", message);
+    }
+    trailers
 }
 
 /// The code that says the same (google.rpc.Code).
@@ -50,6 +60,8 @@ const fn grpc_status(http: u16) -> &'static str {
     match http {
         // INVALID_ARGUMENT
         400 | 421 => "3",
+        // PERMISSION_DENIED
+        403 => "7",
         // UNIMPLEMENTED
         501 => "12",
         // UNAVAILABLE
@@ -78,23 +90,60 @@ fn problem(status: u16, code: &'static str, message: String) -> Problem {
 
 pub(crate) fn refused(refused: Refused) -> Problem {
     match refused {
-        Refused::Budget(budget) => {
+        Refused::Budget { facts, status } | Refused::Degrade { facts, status, .. } => {
             let message = format!(
                 "meter: this request does not fit its budget; add to it with `meter fund {} USD`.",
-                budget.account
+                facts.account
             );
-            Problem { status: 402, code: "budget_exceeded", message, budget: Some(budget) }
+            Problem { status, code: "budget_exceeded", message, budget: Some(facts) }
         }
-        Refused::NotOpen { account, state, budget } => {
-            let message = format!("meter: account {account} is {state}, so no request is admitted.");
-            Problem { status: 402, code: "budget_exceeded", message, budget }
+        Refused::Model { account, model } => {
+            let named =
+                if model.is_empty() { "a model that is not named".to_owned() } else { format!("the model `{model}`") };
+            let message = format!("meter: account {account} may not use {named}; `models` of its config says so.");
+            problem(403, "model_not_allowed", message)
         }
+        Refused::NotOpen { account, state, reason, budget, status } => {
+            let why = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+            let message = format!("meter: account {account} is {state}{why}, so no request is admitted.");
+            Problem { status, code: "budget_exceeded", message, budget }
+        }
+        Refused::Crowded => no_room(),
         Refused::Ledger(why) => problem(
             503,
             "ledger_unavailable",
             format!("meter: the ledger can't be written ({why}), so nothing is admitted until it can."),
         ),
     }
+}
+
+/// Of a turn that grew beyond its hold; the sentence says it all.
+pub(crate) fn refused_turn(sentence: String) -> Problem {
+    problem(402, "budget_exceeded", sentence)
+}
+
+/// An answer has become dearer than its request could be, and a limit has no room for the rest.
+pub(crate) fn over_its_hold(account: &AccountPath, cost: Pico, held: Pico) -> Problem {
+    let message = format!(
+        "meter: this answer was cut: it has cost ${cost} so far, more than the ${held} held for it, and a limit of \
+         account {account} has no room for more; add to it with `meter fund {account} USD`."
+    );
+    problem(402, "budget_exceeded", message)
+}
+
+/// People have shut an account while it was at work.
+pub(crate) fn shut(account: &AccountPath, state: State, reason: Option<&str>) -> Problem {
+    let because = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let code = match state {
+        State::Revoked => "account_revoked",
+        State::Closed => "account_closed",
+        State::Open | State::Draining | State::Stopped => "account_stopped",
+    };
+    problem(
+        402,
+        code,
+        format!("meter: account {account} is {}{because}, so what it had under way was cut.", state.as_str()),
+    )
 }
 
 pub(crate) fn too_large() -> Problem {

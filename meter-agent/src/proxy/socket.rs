@@ -19,7 +19,7 @@ use tracing::debug;
 
 use self::turns::Turns;
 use super::{
-    admission::{Refusal, hold, right_host},
+    admission::{Manner, Refusal, hold, right_host},
     answer::AnswerBody,
     body::RequestBody,
     connections::{Busy, Connection},
@@ -72,7 +72,8 @@ pub(super) async fn ask(
     let reader = reader.ok_or_else(|| Refusal::request(problem::upgrade()))?;
     let facts = turns::facts(reader.as_ref());
     live.open().exchange.asked(facts.model.clone(), true);
-    hold(session, live, &facts)?;
+    let manner = Manner { model_follows: facts.model.is_none(), ..Manner::default() };
+    hold(session, live, &facts, &manner).await?;
     let open = live.open();
     if session.shared.cashier.durability() == crate::cashier::Durability::Strict {
         durable(&mut open.hold).await?;
@@ -141,7 +142,7 @@ impl Socket {
                 () = drain.cancelled() => {}
             }
         };
-        pump::run(TokioIo::new(agent), TokioIo::new(provider), turns, told).await;
+        pump::run(TokioIo::new(agent), TokioIo::new(provider), turns, told, connection.cutting()).await;
     }
 }
 

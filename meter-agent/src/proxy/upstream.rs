@@ -158,11 +158,13 @@ pub(crate) async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(tcp)
 }
 
-/// Makes the connections of one pool.
+/// Makes the connections of one pool. The client takes a clone of it for every request.
 #[derive(Clone)]
-struct Dialler {
+struct Dialler(Arc<Way>);
+
+struct Way {
     address: SocketAddr,
-    host: Arc<str>,
+    host: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
@@ -175,15 +177,16 @@ impl Dialler {
         } else {
             None
         };
-        Ok(Self { address: key.address, host: key.host.as_str().into(), tls })
+        Ok(Self(Arc::new(Way { address: key.address, host: key.host.clone(), tls })))
     }
 
     async fn connect(self) -> io::Result<Upstream> {
-        let tcp = dial_any(self.address, &self.host).await?;
-        let Some((connector, name)) = self.tls else {
+        let Way { address, host, tls } = &*self.0;
+        let tcp = dial_any(*address, host).await?;
+        let Some((connector, name)) = tls else {
             return Ok(Upstream::Plain(TokioIo::new(tcp)));
         };
-        let tls = tokio::time::timeout(HANDSHAKE_MAX, connector.connect(name, tcp))
+        let tls = tokio::time::timeout(HANDSHAKE_MAX, connector.connect(name.clone(), tcp))
             .await
             .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long")))?;
         Ok(Upstream::Tls(Box::new(TokioIo::new(tls))))

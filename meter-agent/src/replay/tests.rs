@@ -42,7 +42,9 @@ fn entry(method: &str, url: &str, request: &Value, status: u16, answer: &Value) 
 }
 
 fn chat(url: &str) -> Value {
-    let request = json!({"model": "gpt-4o", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]});
+    // A prompt that can be a thousand tokens.
+    let prompt = "hi ".repeat(1_000);
+    let request = json!({"model": "gpt-4o", "max_tokens": 100, "messages": [{"role": "user", "content": prompt}]});
     let answer = json!({"model": "gpt-4o-2024-08-06", "choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 100}});
     entry("POST", url, &request, 200, &answer)
 }

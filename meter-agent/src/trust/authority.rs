@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256,
@@ -51,8 +51,19 @@ pub enum TrustError {
 
 /// Signs for metered hosts.
 pub struct Authority {
-    cas: Vec<Ca>,
+    data_dir: PathBuf,
+    cas: RwLock<Vec<Arc<Ca>>>,
     leaves: Mutex<HashMap<String, Leaf>>,
+}
+
+/// Certificate authorities that are open and not in use yet.
+pub struct Opened(Vec<Arc<Ca>>);
+
+impl Opened {
+    /// The certificates that agents must trust, as PEM.
+    pub fn pems(&self) -> Vec<String> {
+        self.0.iter().map(|ca| ca.pem.clone()).collect()
+    }
 }
 
 struct Leaf {
@@ -126,24 +137,25 @@ impl Authority {
     /// Opens the certificate authorities kept below `data_dir/ca`, making those that are not there yet. One whose
     /// hosts have changed is replaced.
     pub fn open(data_dir: &Path, hosts: &HostTable) -> Result<Self, TrustError> {
-        let dir = data_dir.join("ca");
-        fs::create_dir_all(&dir).map_err(|source| TrustError::Io { path: dir.clone(), source })?;
-        let built_in: Vec<Scope> = hosts.built_in_names().iter().map(|name| Scope::of_pattern(name)).collect();
-        let mut cas = vec![Ca::open(&dir, "builtin", "built-in hosts", built_in)?];
-        for entry in hosts.added() {
-            let file: String = entry
-                .name
-                .chars()
-                .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '_' })
-                .collect();
-            cas.push(Ca::open(&dir, &format!("host-{file}"), &entry.name, vec![Scope::of_pattern(&entry.name)])?);
-        }
-        Ok(Self { cas, leaves: Mutex::new(HashMap::new()) })
+        let Opened(cas) = open(data_dir, hosts)?;
+        Ok(Self { data_dir: data_dir.to_owned(), cas: RwLock::new(cas), leaves: Mutex::new(HashMap::new()) })
+    }
+
+    /// Opens those that other hosts need, as [`Self::open`] does; none of them signs yet.
+    pub fn prepare(&self, hosts: &HostTable) -> Result<Opened, TrustError> {
+        open(&self.data_dir, hosts)
+    }
+
+    /// Signs with these from now on.
+    pub fn replace(&self, Opened(cas): Opened) {
+        *self.cas.write() = cas;
+        // What one that is gone has signed is not shown any more.
+        self.leaves.lock().clear();
     }
 
     /// The certificates that agents must trust, as PEM.
     pub fn ca_pems(&self) -> Vec<String> {
-        self.cas.iter().map(|ca| ca.pem.clone()).collect()
+        self.cas.read().iter().map(|ca| ca.pem.clone()).collect()
     }
 
     /// A certificate and key for one host name or address, signed by the narrowest authority that may.
@@ -154,12 +166,8 @@ impl Authority {
         {
             return Ok(Arc::clone(&leaf.key));
         }
-        let ca = self
-            .cas
-            .iter()
-            .rev()
-            .find(|ca| ca.scope.iter().any(|s| s.covers(host)))
-            .ok_or_else(|| TrustError::NotAllowed(host.to_owned()))?;
+        let narrowest = self.cas.read().iter().rev().find(|ca| ca.scope.iter().any(|s| s.covers(host))).cloned();
+        let ca = narrowest.ok_or_else(|| TrustError::NotAllowed(host.to_owned()))?;
         let key = Arc::new(ca.leaf(host)?);
         let mut leaves = self.leaves.lock();
         if leaves.len() >= LEAVES_MAX {
@@ -169,6 +177,23 @@ impl Authority {
         leaves.insert(host.to_owned(), Leaf { key: Arc::clone(&key), renew_at });
         Ok(key)
     }
+}
+
+fn open(data_dir: &Path, hosts: &HostTable) -> Result<Opened, TrustError> {
+    let dir = data_dir.join("ca");
+    fs::create_dir_all(&dir).map_err(|source| TrustError::Io { path: dir.clone(), source })?;
+    let built_in: Vec<Scope> = hosts.built_in_names().iter().map(|name| Scope::of_pattern(name)).collect();
+    let mut cas = vec![Arc::new(Ca::open(&dir, "builtin", "built-in hosts", built_in)?)];
+    for entry in hosts.added() {
+        let file: String = entry
+            .name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '_' })
+            .collect();
+        let scope = vec![Scope::of_pattern(&entry.name)];
+        cas.push(Arc::new(Ca::open(&dir, &format!("host-{file}"), &entry.name, scope)?));
+    }
+    Ok(Opened(cas))
 }
 
 impl Ca {
@@ -348,7 +373,7 @@ mod tests {
         }
         // A stolen key is no use either: the constraint is in the certificate.
         for (host, ca) in [("bank.example.org", 0), ("9.9.9.9", 0), ("api.openai.com", 1)] {
-            let forged = authority.cas[ca].leaf(host).unwrap();
+            let forged = authority.cas.read()[ca].leaf(host).unwrap();
             assert!(!strictly_verified(dir.path(), &authority.ca_pems()[ca], &pem(&forged.cert[0]), host), "{host}");
         }
     }
@@ -368,5 +393,20 @@ mod tests {
         assert_ne!(Authority::open(dir.path(), &hosts(&[])).unwrap().ca_pems(), first);
         fs::write(dir.path().join("ca/builtin.key"), "garbage").unwrap();
         assert!(matches!(Authority::open(dir.path(), &hosts(&[])), Err(TrustError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_host_that_comes_later_is_signed_for_once_it_is_put_into_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::open(dir.path(), &hosts(&[])).unwrap();
+        assert!(authority.certified_key("llm.example.com").is_err());
+        let more = authority.prepare(&hosts(&["llm.example.com"])).unwrap();
+        assert!(authority.certified_key("llm.example.com").is_err());
+        let (before, pems) = (authority.ca_pems(), more.pems());
+        authority.replace(more);
+        assert!(authority.certified_key("llm.example.com").is_ok());
+        assert_eq!((&authority.ca_pems(), &pems[..1]), (&pems, &before[..]));
+        authority.replace(authority.prepare(&hosts(&[])).unwrap());
+        assert!(authority.certified_key("llm.example.com").is_err());
     }
 }

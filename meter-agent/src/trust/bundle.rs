@@ -59,6 +59,21 @@ pub fn write(
     Ok(path)
 }
 
+/// Adds authorities to every bundle there is that lacks one of them, for programs that start from now on.
+pub fn add(trust_dir: &Path, authority_pems: &[String]) -> Result<(), BundleError> {
+    let authorities: Vec<_> = authority_pems.iter().flat_map(|pem| certificates(pem.as_bytes())).collect();
+    let files = fs::read_dir(trust_dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    for path in files.filter(|path| path.extension().is_some_and(|extension| extension == "pem")) {
+        let failed = |source| BundleError { path: path.clone(), source };
+        let known = certificates(&fs::read(&path).map_err(failed)?);
+        if !authorities.iter().all(|authority| known.contains(authority)) {
+            let all = known.into_iter().chain(authorities.iter().cloned());
+            replace(&path, merged(all).as_bytes()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes the account's bundle; one that is not there is fine.
 pub fn remove(trust_dir: &Path, account: &AccountPath) {
     // A bundle left behind holds certificates and nothing else; the next run replaces it.
@@ -142,6 +157,20 @@ pub(crate) mod tests {
 
     pub(crate) fn pem(word: &str) -> String {
         to_pem(&certificate(word))
+    }
+
+    #[test]
+    fn bundles_of_running_tasks_get_an_authority_that_comes_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let account: AccountPath = "a/t".parse().unwrap();
+        let path = write(dir.path(), &account, &pem("own"), &[pem("first")]).unwrap();
+        add(dir.path(), &[pem("first"), pem("second")]).unwrap();
+        let found = certificates(&fs::read(&path).unwrap());
+        for name in ["own", "first", "second"] {
+            let wanted = certificates(pem(name).as_bytes()).remove(0);
+            assert_eq!(found.iter().filter(|cert| **cert == wanted).count(), 1, "{name}");
+        }
+        add(&dir.path().join("none"), &[pem("first")]).unwrap();
     }
 
     #[test]

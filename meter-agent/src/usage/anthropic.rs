@@ -26,6 +26,7 @@ use self::usage::{Described, MessageUsage};
 use super::{
     AnswerHead, Billing, BodyEnd, Call, Dialect, Endpoint, Problem, Quality, Reader, Reading, RequestFacts, Rewrite,
     Unreadable,
+    delivered::Delivered,
     edit::RawObject,
     estimate::Bounds,
     json::{lenient, parse, text},
@@ -225,11 +226,19 @@ pub(crate) struct Stream {
     says_output: bool,
     failed: bool,
     visible_bytes: u64,
+    delivered: Delivered,
 }
+
+/// Pieces that nobody generated: quotes of what the request held, and signatures of what was thought.
+static BESIDE: LazyLock<[Finder<'static>; 2]> =
+    LazyLock::new(|| [&b"\"citations_delta\""[..], b"\"signature_delta\""].map(Finder::new));
+/// None of them is shorter.
+const BESIDE_MIN: usize = 128;
 
 impl Events for Stream {
     fn event(&mut self, name: &str, data: &[u8]) {
-        match if NAMES.contains(&name) { name } else { kind(data) } {
+        let name = if NAMES.contains(&name) { name } else { kind(data) };
+        match name {
             "message_start" => {
                 if let Some(start) = parse::<Start>(data) {
                     self.model = start.message.model.or(self.model.take());
@@ -246,10 +255,25 @@ impl Events for Stream {
             }
             "content_block_start" | "content_block_delta" => {
                 self.visible_bytes = self.visible_bytes.saturating_add(visible(data, DELTA_FRAMING));
+                if name == "content_block_delta"
+                    && (data.len() < BESIDE_MIN || BESIDE.iter().all(|kind| kind.find(data).is_none()))
+                {
+                    self.delivered.event(data);
+                }
             }
             "error" => self.failed = true,
             _ => {}
         }
+    }
+
+    fn so_far(&self) -> Option<Reading> {
+        let delivered = self.delivered.tokens();
+        let described = self.usage.clone().map(|usage| usage.describe(self.model.clone()));
+        let Some(mut described) = described.filter(Described::has_input) else {
+            return Some(self.bounds.so_far(self.model.clone(), delivered));
+        };
+        described.raise_whole_output(delivered);
+        Some(described.reading(Quality::Estimated))
     }
 
     fn finish(&mut self, end: BodyEnd, dropped: u64) -> Reading {

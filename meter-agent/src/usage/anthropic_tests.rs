@@ -32,6 +32,27 @@ const DELTA: &str = "event: message_delta\ndata: {\"type\":\"message_delta\",\"d
     \"usage\":{\"input_tokens\":40,\"output_tokens\":22}}\n\n";
 
 #[test]
+fn what_was_used_so_far_passes_the_ceiling_where_the_answer_does() {
+    let mut reader = Anthropic.reader(&CALL, &facts(r#","stream":true"#), SSE);
+    reader.feed(START.as_bytes());
+    let so_far = reader.so_far().unwrap();
+    assert_eq!((so_far.usage.input_tokens, so_far.usage.output_tokens), (22, 1));
+    for _ in 0..14_000 {
+        reader.feed(TEXT.as_bytes());
+    }
+    let so_far = reader.so_far().unwrap();
+    assert_eq!((so_far.quality, so_far.usage.output_tokens), (Quality::Estimated, 7_000));
+    let quote = format!(
+        "{{\"type\":\"content_block_delta\",\"delta\":{{\"type\":\"citations_delta\",\"cited_text\":\"{}\"}}}}",
+        "x".repeat(90_000)
+    );
+    reader.feed(format!("event: content_block_delta\ndata: {quote}\n\n").as_bytes());
+    assert_eq!(reader.so_far().unwrap().usage.output_tokens, 7_000, "nobody generated what is quoted");
+    reader.feed(DELTA.as_bytes());
+    assert_eq!(reader.so_far().unwrap().usage.output_tokens, 7_000);
+}
+
+#[test]
 fn a_delta_replaces_and_the_unsplit_rest_of_a_write_lives_five_minutes() {
     let got = read(&facts(r#","stream":true"#), SSE, &[START, TEXT, DELTA].concat(), BodyEnd::Complete);
     let want = Usage {

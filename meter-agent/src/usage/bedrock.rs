@@ -21,9 +21,10 @@ use bytes::Bytes;
 
 use self::path::model;
 use super::{
-    AnswerHead, Billing, Call, Dialect, Endpoint, Problem, Reader, Reading, RequestFacts, Rewrite, Unreadable,
-    anthropic, openai,
+    AnswerHead, Billing, Call, Dialect, Endpoint, Problem, Reader, Reading, Renamed, RequestFacts, Rewrite, Unreadable,
+    anthropic, event_stream, openai,
     read::{AbsentReader, JsonReader, NothingReader, is_success},
+    renamed,
 };
 
 /// The dialect.
@@ -66,6 +67,17 @@ impl Dialect for Bedrock {
         }
     }
 
+    /// The model is the path's. Bodies of `InvokeModel` are the model's own, so that only one of its family fits.
+    fn renamed(&self, call: &Call<'_>, body: &[u8], model: &str) -> Result<Renamed, Unreadable> {
+        match path::model_place(call.path()) {
+            Some(place) => Ok(Renamed {
+                path_and_query: Some(renamed::in_path(call.path_and_query, place, model)),
+                body: body.to_vec(),
+            }),
+            None => Err(Unreadable("the path names no model".to_owned())),
+        }
+    }
+
     fn reader(&self, call: &Call<'_>, facts: &RequestFacts, head: AnswerHead<'_>) -> Box<dyn Reader> {
         if !is_success(head) || call.endpoint.billing == Billing::Free {
             return Box::new(NothingReader);
@@ -82,6 +94,11 @@ impl Dialect for Bedrock {
             ASYNC => agent::ordered(),
             _ => Box::new(AbsentReader),
         }
+    }
+
+    /// Of the exceptions that the streams declare, the one that no SDK takes for a passing trouble.
+    fn cut_frame(&self, problem: &Problem) -> Option<Vec<u8>> {
+        event_stream::exception("validationException", &self.error_body(problem))
     }
 
     /// `{"message": ..., "__type": ...}`: boto3 shows it as `ClientError` with the type as its code.

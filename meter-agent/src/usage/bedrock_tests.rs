@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use super::*;
 use crate::usage::{
     BodyEnd, Quality, Quantity, Standing, Usage, detect,
-    event_stream::{event, frame},
+    event_stream::{event, framed as frame},
 };
 
 const JSON: AnswerHead<'_> = AnswerHead::new(200, "application/json");

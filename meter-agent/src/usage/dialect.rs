@@ -5,7 +5,10 @@
 
 use bytes::Bytes;
 
-use super::{DIALECTS, Problem, Reading, RequestFacts, Rewrite, Unreadable, openai::OpenAi, providers::Quirks};
+use super::{
+    DIALECTS, Problem, Reading, Renamed, RequestFacts, Rewrite, Unreadable, openai::OpenAi, providers::Quirks, renamed,
+    sse,
+};
 
 /// What kind of call a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +92,12 @@ pub enum BodyEnd {
 /// Reads one answer's body, already decoded, as it passes. `feed` may be called with any split of the bytes.
 pub trait Reader: Send {
     fn feed(&mut self, chunk: &[u8]);
+    /// What the answer has used so far and is still going to be billed, as far as its bytes say: what was reported, or
+    /// a bound from below of what was delivered, whatever ceiling the request states. `None` where a part of the answer
+    /// says nothing. Asked now and then while the answer passes, never for every chunk.
+    fn so_far(&self) -> Option<Reading> {
+        None
+    }
     fn finish(&mut self, end: BodyEnd) -> Reading;
 }
 
@@ -134,6 +143,10 @@ pub trait Dialect: Sync {
     fn request(&self, call: &Call<'_>, body: &Bytes) -> Result<RequestFacts, Unreadable>;
     /// The body with the changes made and every other byte of meaning kept.
     fn rewrite(&self, endpoint: Endpoint, body: &[u8], rewrite: Rewrite) -> Result<Vec<u8>, Unreadable>;
+    /// The request with another model in the place of its own, for a call that has one.
+    fn renamed(&self, _: &Call<'_>, body: &[u8], model: &str) -> Result<Renamed, Unreadable> {
+        renamed::in_body(body, "model", model)
+    }
     fn reader(&self, call: &Call<'_>, facts: &RequestFacts, head: AnswerHead<'_>) -> Box<dyn Reader>;
     /// The reader of a call whose billing is [`Billing::Socket`].
     fn socket(&self, _: &Call<'_>) -> Option<Box<dyn SocketReader>> {
@@ -141,6 +154,15 @@ pub trait Dialect: Sync {
     }
     /// The JSON body of an error in the provider's own shape.
     fn error_body(&self, problem: &Problem) -> Vec<u8>;
+    /// The last event of a stream of server-sent events that the meter cuts: the one by which the provider says that an
+    /// answer failed half-way, and which its SDKs raise. The stream has come to the end of an event.
+    fn cut_event(&self, _: Endpoint, problem: &Problem) -> Vec<u8> {
+        sse::error_event("error", &self.error_body(problem))
+    }
+    /// The same for an AWS event stream; `None` where the dialect has none.
+    fn cut_frame(&self, _: &Problem) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// The dialect of that name.

@@ -17,9 +17,11 @@ mod usage;
 use bytes::Bytes;
 
 use super::{
-    AnswerHead, Billing, Call, Dialect, Endpoint, Problem, Reader, RequestFacts, Rewrite, SocketReader, Unreadable,
-    openai,
+    AnswerHead, Billing, Call, Dialect, Endpoint, Problem, Reader, Renamed, RequestFacts, Rewrite, SocketReader,
+    Unreadable, openai,
     read::{AbsentReader, NothingReader, is_success},
+    renamed,
+    sse::error_event,
 };
 
 /// The dialect.
@@ -64,6 +66,14 @@ impl Dialect for Gemini {
         }
     }
 
+    /// The model is the path's where that names one.
+    fn renamed(&self, call: &Call<'_>, body: &[u8], model: &str) -> Result<Renamed, Unreadable> {
+        let Some(old) = paths::model(call.path()) else { return openai::renamed_call(call, body, model) };
+        let at = call.path().rfind('/').map_or(0, |slash| slash + 1);
+        let path = renamed::in_path(call.path_and_query, at..at + old.len(), model);
+        Ok(Renamed { path_and_query: Some(path), body: body.to_vec() })
+    }
+
     fn reader(&self, call: &Call<'_>, facts: &RequestFacts, head: AnswerHead<'_>) -> Box<dyn Reader> {
         let endpoint = call.endpoint;
         if !is_success(head) || endpoint.billing == Billing::Free {
@@ -89,6 +99,11 @@ impl Dialect for Gemini {
         (call.endpoint.name == paths::LIVE).then(|| Box::new(live::Session::default()) as Box<dyn SocketReader>)
     }
 
+    fn cut_event(&self, _: Endpoint, problem: &Problem) -> Vec<u8> {
+        // Its events have no names, and its SDK knows an error by how its data begins.
+        error_event("", &self.error_body(problem))
+    }
+
     fn error_body(&self, problem: &Problem) -> Vec<u8> {
         let status = match problem.status {
             402 | 429 => "RESOURCE_EXHAUSTED",
@@ -103,15 +118,16 @@ impl Dialect for Gemini {
         });
         if let Some(budget) = &problem.budget {
             // The metadata of an ErrorInfo holds strings alone.
-            detail["metadata"] = serde_json::json!({
+            let mut metadata = serde_json::json!({
                 "account": budget.account,
                 "limit": budget.limit,
                 "category": budget.category,
-                "spent_usd": budget.spent_usd,
-                "held_usd": budget.held_usd,
-                "needed_usd": budget.needed_usd,
                 "reset": budget.reset.as_deref().unwrap_or(""),
             });
+            for (name, value) in budget.fields() {
+                metadata[name] = value.into();
+            }
+            detail["metadata"] = metadata;
         }
         let error = serde_json::json!({
             "code": problem.status,

@@ -8,6 +8,8 @@
 pub mod anthropic;
 pub mod bedrock;
 mod bound;
+#[cfg(test)]
+mod ceiling_tests;
 pub mod cohere;
 mod dialect;
 mod facts;
@@ -22,6 +24,7 @@ pub mod plan;
 mod problem;
 pub mod providers;
 mod reading;
+mod renamed;
 pub(crate) mod reported;
 mod wire;
 pub mod x402;
@@ -34,10 +37,11 @@ pub use self::{
     facts::{RequestFacts, Rewrite, Unreadable},
     problem::{BudgetFacts, Problem},
     reading::{Line, Quality, Quantity, Reading, ResultRef, Standing, Tools, Units, Usage},
-    wire::{strip, websocket},
+    renamed::Renamed,
+    wire::{event_stream::FrameEnds, sse::EventEnds, strip, websocket},
 };
 use self::{
-    bound::{envelope, estimate, media, tokens},
+    bound::{delivered, envelope, estimate, media, tokens},
     wire::{edit, event_stream, grpc, json, kept, ndjson, protobuf, read, sse},
 };
 

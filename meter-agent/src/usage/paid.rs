@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{
-    AnswerHead, BodyEnd, Call, Dialect, Endpoint, Problem, Quality, Quantity, Reader, Reading, RequestFacts, Rewrite,
-    Unreadable, Usage,
+    AnswerHead, BodyEnd, Call, Dialect, Endpoint, Problem, Quality, Quantity, Reader, Reading, Renamed, RequestFacts,
+    Rewrite, Unreadable, Usage,
     dialect::Billing,
     json::parse,
     like::is_like,
@@ -339,6 +339,11 @@ impl Dialect for Api {
 
     fn rewrite(&self, _: Endpoint, body: &[u8], _: Rewrite) -> Result<Vec<u8>, Unreadable> {
         Ok(body.to_vec())
+    }
+
+    /// Not for these calls.
+    fn renamed(&self, _: &Call<'_>, _: &[u8], _: &str) -> Result<Renamed, Unreadable> {
+        Err(Unreadable("the model of this call can't be another one".to_owned()))
     }
 
     fn reader(&self, call: &Call<'_>, facts: &RequestFacts, head: AnswerHead<'_>) -> Box<dyn Reader> {

@@ -248,6 +248,13 @@ impl Reading {
         self.usage == Usage::default() && self.units.is_empty() && self.server_tools.is_empty() && self.lines.is_empty()
     }
 
+    /// An estimate is not below what was seen; a provider's own word stands.
+    pub(crate) fn raise_output(&mut self, seen: u64) {
+        if self.quality == Quality::Estimated && self.lines.is_empty() {
+            self.usage.output_tokens = self.usage.output_tokens.max(seen);
+        }
+    }
+
     pub(crate) fn of(quality: Quality, usage: Usage) -> Self {
         Self {
             model: None,

@@ -41,6 +41,15 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Charged<T> {
     }
 }
 
+/// For `#[serde(deserialize_with)]`: as [`super::json::lenient`], with one pass over the object's text less.
+pub(crate) fn charged<'de, D: Deserializer<'de>, T: DeserializeOwned>(d: D) -> Result<Option<Charged<T>>, D::Error> {
+    let raw = Option::<Box<RawValue>>::deserialize(d)?.filter(|raw| !raw.get().starts_with('['));
+    Ok(raw.and_then(|raw| {
+        let usage = serde_json::from_str(raw.get()).ok()?;
+        Some(Charged { usage, charge: charge(raw.get().as_bytes()) })
+    }))
+}
+
 /// The charge that Venice states beside the usage: `{"usd": ...}`. What was paid in its own credits has no price here.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TopLevel(pub(crate) Option<Pico>);

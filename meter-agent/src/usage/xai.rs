@@ -12,8 +12,8 @@ mod request;
 use bytes::Bytes;
 
 use super::{
-    AnswerHead, Billing, Call, Dialect, Endpoint, Problem, Reader, RequestFacts, Rewrite, SocketReader, Unreadable,
-    openai,
+    AnswerHead, Billing, Call, Dialect, Endpoint, Problem, Reader, Renamed, RequestFacts, Rewrite, SocketReader,
+    Unreadable, openai,
     read::{AbsentReader, NothingReader, is_success},
 };
 
@@ -66,6 +66,11 @@ impl Dialect for Xai {
     /// A message is left as it is: its ceiling does not bound what reasoning and tool calls cost.
     fn rewrite(&self, _: Endpoint, body: &[u8], _: Rewrite) -> Result<Vec<u8>, Unreadable> {
         Ok(body.to_vec())
+    }
+
+    /// Not for these calls.
+    fn renamed(&self, _: &Call<'_>, _: &[u8], _: &str) -> Result<Renamed, Unreadable> {
+        Err(Unreadable("the model of this call can't be another one".to_owned()))
     }
 
     fn reader(&self, call: &Call<'_>, facts: &RequestFacts, head: AnswerHead<'_>) -> Box<dyn Reader> {

@@ -160,6 +160,20 @@ impl Case {
         reader.finish(end)
     }
 
+    /// What the start of a successful answer is said to have used.
+    pub(crate) fn so_far(&self, found: &HostMatch, facts: &RequestFacts, start: &[u8]) -> Option<Reading> {
+        let (dialect, call) = self.call(found);
+        let header = |name: &str| self.header(name).map(str::to_owned);
+        let head = AnswerHead {
+            status: self.status,
+            content_type: self.header("content-type").unwrap_or(""),
+            header: &header,
+        };
+        let mut reader = dialect.reader(&call, facts, head);
+        reader.feed(start);
+        reader.so_far()
+    }
+
     /// The sum of a WebSocket's turns: the recordings hold one message per line, the agent's first.
     pub(crate) fn turns(&self, found: &HostMatch) -> Reading {
         let (dialect, call) = self.call(found);

@@ -17,6 +17,7 @@ mod perturbed;
 mod readings;
 mod report;
 mod rewrite;
+mod so_far;
 mod splits;
 mod stated;
 mod strip;

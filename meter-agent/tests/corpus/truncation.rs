@@ -73,7 +73,7 @@ fn cut_short(price_provider: &str, facts: &RequestFacts, reading: Reading, hold:
     exchange.end(&End::AgentGone, Some(reading), prices, 0)
 }
 
-fn is_streamed_usage(case: &Case) -> bool {
+pub(crate) fn is_streamed_usage(case: &Case) -> bool {
     case.streaming && case.is_one_answer() && case.provenance != "C"
 }
 
@@ -83,7 +83,7 @@ fn is_short(reading: &Reading, truth: &Usage) -> bool {
     reading.quality == Quality::Exact && less
 }
 
-fn sampled(ends: Vec<usize>) -> Vec<usize> {
+pub(crate) fn sampled(ends: Vec<usize>) -> Vec<usize> {
     if exhaustive() {
         return ends;
     }
@@ -93,7 +93,7 @@ fn sampled(ends: Vec<usize>) -> Vec<usize> {
 }
 
 /// Where events end, without the end of the last one: the frames of binary streams, blank lines, else lines.
-fn event_ends(case: &Case, body: &[u8]) -> Vec<usize> {
+pub(crate) fn event_ends(case: &Case, body: &[u8]) -> Vec<usize> {
     let content_type = case.header("content-type").unwrap_or("");
     let mut ends = if content_type.contains("amazon.eventstream") {
         frames(body, |head| Some(u32::from_be_bytes(head.get(..4)?.try_into().ok()?) as usize))

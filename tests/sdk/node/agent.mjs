@@ -12,7 +12,7 @@ export const say = (step, facts) => console.log(JSON.stringify({ step, ...facts 
 export const prompt = (directive) => 'sim:' + JSON.stringify(directive) + ' and'.repeat(directive.input);
 
 // An error as its own fields and its causes tell it.
-function failure(error) {
+export function failure(error) {
   const errno = [];
   const visit = (cause) => {
     if (!cause) return;
@@ -31,7 +31,7 @@ function failure(error) {
 }
 
 // How a call that must fail failed, and after how long.
-async function timed(call) {
+export async function timed(call) {
   const start = performance.now();
   let facts = { class: null };
   try {

@@ -134,7 +134,7 @@ fn print(subject: &Subject, name: &str, speed: f64, each: &str, answer: &str) {
     println!("  {name:<24}{speed:>10.0}{each:>14}{took:>15.1}{reader:>13}{:>14}", reader + request);
 }
 
-fn allocations(work: impl FnOnce()) -> u64 {
+pub(super) fn allocations(work: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     work();
     ALLOCATIONS.load(Ordering::Relaxed) - before

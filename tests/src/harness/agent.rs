@@ -17,6 +17,7 @@ pub struct Agent<'a> {
     name: String,
     task: Option<String>,
     budget: Option<String>,
+    options: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
@@ -41,7 +42,7 @@ impl<'a> Agent<'a> {
         // The SDKs want a key; the simulator takes any.
         let keys = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"];
         let environment = keys.map(|key| (key.to_owned(), "test-key".to_owned())).to_vec();
-        Self { daemon, name: name.to_owned(), task: None, budget: None, environment }
+        Self { daemon, name: name.to_owned(), task: None, budget: None, options: Vec::new(), environment }
     }
 
     #[must_use]
@@ -53,6 +54,13 @@ impl<'a> Agent<'a> {
     #[must_use]
     pub fn budget(mut self, usd: &str) -> Self {
         self.budget = Some(usd.to_owned());
+        self
+    }
+
+    /// A further option of `meter run`, with its value where it has one.
+    #[must_use]
+    pub fn option(mut self, words: &[&str]) -> Self {
+        self.options.extend(words.iter().map(|word| (*word).to_owned()));
         self
     }
 
@@ -72,6 +80,7 @@ impl<'a> Agent<'a> {
         if let Some(budget) = &self.budget {
             command.args(["--budget", budget]);
         }
+        command.args(&self.options);
         command.arg("--").envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

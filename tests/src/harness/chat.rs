@@ -9,6 +9,8 @@ pub struct Chat {
     pub directive: Directive,
     pub ceiling: Option<u64>,
     pub stream: bool,
+    /// The agent itself asks for the usage of its stream.
+    pub usage: bool,
     /// Words of prompt beside the directive; as many as input tokens, where nothing else is said.
     pub words: Option<u64>,
     /// Further words for curl.
@@ -24,6 +26,7 @@ impl Chat {
             directive,
             ceiling: Some(200),
             stream: false,
+            usage: false,
             words: None,
             options: String::new(),
         }
@@ -68,6 +71,9 @@ impl Chat {
         }
         if self.stream {
             body["stream"] = true.into();
+        }
+        if self.usage {
+            body["stream_options"] = serde_json::json!({"include_usage": true});
         }
         body.to_string()
     }

@@ -29,6 +29,8 @@ pub struct DaemonOptions {
     pub hosts: Vec<(String, String)>,
     /// `durability`.
     pub durability: Option<String>,
+    /// Tables beside those, as they stand in the file.
+    pub tables: String,
 }
 
 /// A daemon, running or killed; its folders live as long as this value.
@@ -54,12 +56,30 @@ pub struct Account {
     pub spent_usd: String,
     pub held_usd: String,
     pub remaining_usd: Option<String>,
+    pub stage: Option<String>,
+    pub overage_usd: String,
+    #[serde(default)]
+    pub limits: Vec<LimitStatus>,
     pub exchanges: u64,
     #[serde(default)]
     pub processes: Vec<ProcessSpend>,
     /// Nothing counted where the account is not bound to the kernel.
     #[serde(deserialize_with = "null_is_zero")]
     pub kernel: KernelCounts,
+}
+
+/// One limit of an account's own.
+#[derive(Clone, Debug, Deserialize)]
+pub struct LimitStatus {
+    pub window: String,
+    pub category: String,
+    pub unit: String,
+    #[serde(rename = "limit")]
+    pub limit_usd: String,
+    #[serde(rename = "spent")]
+    pub spent_usd: String,
+    #[serde(rename = "remaining")]
+    pub remaining_usd: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -114,6 +134,7 @@ impl Daemon {
         for (agent, budget) in &options.budgets {
             let _ = writeln!(text, "[agent.{agent}]\nbudget_usd = {budget:?}");
         }
+        text.push_str(&options.tables);
         fs::write(path.join("meter.toml"), text).expect("a config file");
         Self { child: None, folder, names, expected: Vec::new() }
     }
@@ -167,6 +188,13 @@ impl Daemon {
 
     pub fn run_dir(&self) -> PathBuf {
         self.folder.path().join("run")
+    }
+
+    /// Replaces text of the config, which is read at the next start.
+    pub fn edit_config(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.config_file()).expect("the config was written");
+        assert!(text.contains(from), "`{from}` is not in the config:\n{text}");
+        fs::write(self.config_file(), text.replace(from, to)).expect("the config can be written");
     }
 
     fn log_file(&self) -> PathBuf {
@@ -236,17 +264,26 @@ impl Daemon {
 
     /// The agent's rows, its tasks' included, oldest first.
     pub fn ledger(&self, agent: &str) -> Vec<Row> {
-        let text = self.call("ledger", &["--json", "--agent", agent, "--limit", "100000"]);
-        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
-        let mut rows: Vec<Row> = text.lines().map(parse).collect();
-        rows.sort_by(|a, b| a.id.cmp(&b.id));
-        rows
+        rows(&self.call("ledger", &["--json", "--agent", agent, "--limit", "100000"]))
+    }
+
+    /// Every row of the host, oldest first.
+    pub fn all_rows(&self) -> Vec<Row> {
+        rows(&self.call("ledger", &["--json"]))
     }
 
     /// As [`Self::ledger`], with every member that the lines have.
     pub fn ledger_json(&self, agent: &str) -> Vec<serde_json::Value> {
         let text = self.call("ledger", &["--json", "--agent", agent, "--limit", "100000"]);
         text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}"))).collect()
+    }
+
+    /// What events of a kind say about an account and those below it, the oldest first.
+    pub fn events(&self, account: &str, kind: &str) -> Vec<String> {
+        let text = self.call("events", &["--json", "--account", account, "--kind", kind, "--limit", "1000"]);
+        let parse =
+            |line| -> serde_json::Value { serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}")) };
+        text.lines().map(|line| parse(line)["text"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
     /// Spend of an agent by its rows, by outcome.
@@ -281,6 +318,13 @@ impl Drop for Daemon {
         let unexpected = self.unexpected();
         assert!(unexpected.is_empty(), "unexpected lines in the daemon's log:\n{}", unexpected.join("\n"));
     }
+}
+
+fn rows(lines: &str) -> Vec<Row> {
+    let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
+    let mut rows: Vec<Row> = lines.lines().map(parse).collect();
+    rows.sort_by(|a, b| a.id.cmp(&b.id));
+    rows
 }
 
 /// Variables by which a developer's shell could decide what an agent trusts.

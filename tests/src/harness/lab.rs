@@ -26,6 +26,20 @@ impl LabOptions {
         self
     }
 
+    /// When an answer may be released relative to its hold's row.
+    #[must_use]
+    pub fn durability(mut self, level: &str) -> Self {
+        self.daemon.durability = Some(level.to_owned());
+        self
+    }
+
+    /// Tables of the config, as they stand in the file.
+    #[must_use]
+    pub fn config(mut self, tables: &str) -> Self {
+        self.daemon.tables.push_str(tables);
+        self
+    }
+
     /// A name that leads to an address.
     #[must_use]
     pub fn name(mut self, name: &str, address: IpAddr) -> Self {

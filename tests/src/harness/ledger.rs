@@ -32,6 +32,7 @@ pub struct Row {
     pub duration_ms: f64,
     pub request_id: Option<String>,
     pub reason: Option<String>,
+    pub count: u64,
     pub category: String,
     pub notional_usd: Option<String>,
     pub corrects: Option<String>,

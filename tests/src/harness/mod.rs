@@ -4,11 +4,15 @@
 //! it and puts the rest together. Everything needs root, and says so instead of skipping.
 
 mod agent;
+mod books;
 pub mod chat;
+mod client;
 mod daemon;
 mod lab;
 mod ledger;
+mod ledger_file;
 mod lock;
+mod maps;
 mod names;
 mod net;
 mod prices;
@@ -20,10 +24,14 @@ mod wait;
 
 pub use self::{
     agent::{Agent, Outcome, Running},
-    daemon::{Account, Daemon, DaemonOptions, Status},
+    books::{Books, KernelBalance, KernelMaps},
+    client::Client,
+    daemon::{Account, Daemon, DaemonOptions, LimitStatus, Status},
     lab::{Lab, LabOptions},
     ledger::{Row, assert_rows_match},
+    ledger_file::LedgerFile,
     lock::HostLock,
+    maps::Maps,
     names::Names,
     net::Net,
     prices::{cost, pico, usd},

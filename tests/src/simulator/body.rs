@@ -146,6 +146,8 @@ async fn feed(pieces: Vec<Bytes>, pace: Pace, sender: mpsc::Sender<Piece>) {
     let count = pieces.len();
     for (index, piece) in pieces.into_iter().enumerate() {
         if pace.cut_after == Some(index) {
+            // What went before is on its way by then; the streams of HTTP/2 take it back otherwise.
+            tokio::time::sleep(pace.delay).await;
             let _ = sender.send(Piece::Cut).await;
             return;
         }

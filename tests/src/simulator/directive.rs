@@ -29,6 +29,7 @@ impl Encoding {
 /// The directive; also what tests build their prompts from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own, said by its name")]
 pub struct Directive {
     /// Input tokens, cached ones and cache writes included.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +43,9 @@ pub struct Directive {
     /// Output tokens, reasoning included; cut to the request's own ceiling.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<u64>,
+    /// Do not keep to the request's ceiling.
+    #[serde(skip_serializing_if = "is_false")]
+    pub past_ceiling: bool,
     /// Output tokens spent on reasoning.
     #[serde(skip_serializing_if = "is_zero")]
     pub reasoning: u64,
@@ -66,6 +70,12 @@ pub struct Directive {
     /// Answer with this status; from 400 on with the provider's error body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// Break the connection instead of answering.
+    #[serde(skip_serializing_if = "is_false")]
+    pub cut_head: bool,
+    /// What breaks does so by a reset and not by a close. Of a stream of HTTP/2 it always is one.
+    #[serde(skip_serializing_if = "is_false")]
+    pub reset: bool,
     /// Break the connection after so many pieces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut_after: Option<usize>,

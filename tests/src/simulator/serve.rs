@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,6 +19,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
+use rustix::net::sockopt::set_socket_linger;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -31,7 +33,7 @@ use super::{
     body::{self, Answer},
     directive::{Directive, Encoding},
     extreme, grpc,
-    log::{End, Exchange, Log, now_ms},
+    log::{End, Entry, Exchange, Log, now_ms},
     paid, plain, realtime, recorded,
     turn::{Asked, Turn},
 };
@@ -55,7 +57,8 @@ pub async fn tls(listener: TcpListener, acceptor: TlsAcceptor, echo_names: Vec<S
             if echo_names.iter().any(|echo| echo == name) {
                 plain::echo(stream).await;
             } else {
-                connection(stream, peer, true, log).await;
+                let socket = stream.get_ref().0.as_fd().try_clone_to_owned();
+                connection(stream, socket, peer, true, log).await;
             }
         });
     }
@@ -69,25 +72,41 @@ pub async fn http(listener: TcpListener, log: Arc<Log>) {
             log.connection(local, peer);
         }
         let _ = stream.set_nodelay(true);
-        tokio::spawn(connection(stream, peer, false, log.clone()));
+        let socket = stream.as_fd().try_clone_to_owned();
+        tokio::spawn(connection(stream, socket, peer, false, log.clone()));
     }
 }
 
-async fn connection<S>(stream: S, peer: SocketAddr, tls: bool, log: Arc<Log>)
+tokio::task_local! {
+    /// The connection's own socket, for an exchange that ends it by a reset. HTTP/2 has tasks of its own for its
+    /// streams, and resets those.
+    static SOCKET: OwnedFd;
+}
+
+/// From here on the connection ends by a reset.
+fn end_by_reset() {
+    let _ = SOCKET.try_with(|socket| set_socket_linger(socket, Some(Duration::ZERO)));
+}
+
+async fn connection<S>(stream: S, socket: io::Result<OwnedFd>, peer: SocketAddr, tls: bool, log: Arc<Log>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
         let log = log.clone();
-        async move { Ok::<_, io::Error>(exchange(request, peer, tls, log).await) }
+        async move { exchange(request, peer, tls, log).await.ok_or_else(|| io::Error::other("cut by its directive")) }
     });
     // A connection that breaks has been logged by the exchange it broke.
-    let _ =
-        auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let serving = async { drop(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await) };
+    match socket {
+        Ok(socket) => SOCKET.scope(socket, serving).await,
+        Err(_) => serving.await,
+    }
 }
 
-/// Answers one request.
-async fn exchange(request: Request<Incoming>, peer: SocketAddr, tls: bool, log: Arc<Log>) -> Response<Answer> {
+/// Answers one request; or nothing, where the connection is to break.
+async fn exchange(request: Request<Incoming>, peer: SocketAddr, tls: bool, log: Arc<Log>) -> Option<Response<Answer>> {
     let (mut parts, incoming) = request.into_parts();
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
     let body = incoming.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
@@ -118,32 +137,32 @@ async fn exchange(request: Request<Incoming>, peer: SocketAddr, tls: bool, log: 
         end: End::ClientGone,
     };
     if let Some(case) = parts.headers.get(recorded::CASE_HEADER).and_then(|v| v.to_str().ok()) {
-        return recorded::answer(&crate::recorded::folder(), case, record, log);
+        return Some(recorded::answer(&crate::recorded::folder(), case, record, log));
     }
     if let Some(name) = parts.headers.get(extreme::EXTREME_HEADER).and_then(|v| v.to_str().ok()) {
-        return extreme::answer(name, record, log).await;
+        return Some(extreme::answer(name, record, log).await);
     }
     if realtime::is_asked(&parts) {
-        return realtime::upgrade(&mut parts, record, log);
+        return Some(realtime::upgrade(&mut parts, record, log));
     }
     if grpc::is_asked(&parts.headers) {
-        return grpc::answer(&parts.headers, &body, record, log);
+        return Some(grpc::answer(&parts.headers, &body, record, log));
     }
     if path == paid::PATH {
-        return paid::answer(&parts.headers, record, log);
+        return Some(paid::answer(&parts.headers, record, log));
     }
     if let Some(response) = background::find(&parts.method, &path) {
-        return stored(response, record, log);
+        return Some(stored(response, record, log));
     }
     if parts.method == "POST"
         && let Some(api) = apis::find(&path)
     {
         return match understand(api, &path, &query, &parsed) {
             Ok((asked, directive)) => answer(api, &asked, &directive, id, record, log).await,
-            Err(message) => refuse(api, 400, &message, &Directive::default(), record, log),
+            Err(message) => Some(refuse(api, 400, &message, &Directive::default(), record, log)),
         };
     }
-    other(&path, record, log)
+    Some(other(&path, record, log))
 }
 
 fn understand(api: &dyn Api, path: &str, query: &str, body: &Value) -> Result<(Asked, Directive), String> {
@@ -160,13 +179,16 @@ async fn answer(
     id: u64,
     mut record: Exchange,
     log: Arc<Log>,
-) -> Response<Answer> {
+) -> Option<Response<Answer>> {
+    if directive.reset {
+        end_by_reset();
+    }
     if directive.ttfb_ms > 0 {
         tokio::time::sleep(Duration::from_millis(directive.ttfb_ms)).await;
     }
     record.requested_model.clone_from(&asked.model);
     if let Some(status @ 400..) = directive.status {
-        return refuse(api, status, "refused by its directive", directive, record, log);
+        return Some(refuse(api, status, "refused by its directive", directive, record, log));
     }
     let turn = Turn::new(asked, directive, id, record.time_ms / 1000);
     record.model.clone_from(&turn.model);
@@ -174,10 +196,15 @@ async fn answer(
     record.stream = asked.stream;
     record.usage_sent = !asked.stream || api.stream_tells_usage(&turn);
     record.status = directive.status.unwrap_or(200);
+    if directive.cut_head {
+        record.end = End::Cut;
+        log.write(&Entry::Exchange(Box::new(record)));
+        return None;
+    }
     if asked.background {
         record.billed = super::turn::Billed::default();
         let queued = background::order(&turn, api.whole(&turn));
-        return stored(queued, record, log);
+        return Some(stored(queued, record, log));
     }
     let pieces = if asked.stream {
         api.events(&turn).into_iter().map(Bytes::from).collect()
@@ -185,7 +212,7 @@ async fn answer(
         split(api.whole(&turn).to_string(), directive)
     };
     let kind = if asked.stream { "text/event-stream; charset=utf-8" } else { "application/json" };
-    respond(pieces, kind, api.request_id_header(), directive, record, log).await
+    Some(respond(pieces, kind, api.request_id_header(), directive, record, log).await)
 }
 
 /// A plain body in as many pieces as the directive counts; in two where it is to break or hang.

@@ -50,7 +50,8 @@ pub struct Turn {
 impl Turn {
     pub fn new(asked: &Asked, directive: &Directive, id: u64, created: u64) -> Self {
         let wanted = directive.output.unwrap_or(24);
-        let output_tokens = asked.ceiling.map_or(wanted, |ceiling| wanted.min(ceiling));
+        let ceiling = asked.ceiling.filter(|_| !directive.past_ceiling);
+        let output_tokens = ceiling.map_or(wanted, |ceiling| wanted.min(ceiling));
         let billed = Billed {
             input_tokens: directive.input.unwrap_or(asked.characters as u64 / 4 + 1),
             cache_read: directive.cached,
@@ -103,11 +104,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn output_never_passes_the_ceiling() {
+    fn output_passes_the_ceiling_only_where_it_is_told_to() {
         let asked = Asked { ceiling: Some(10), ..Asked::default() };
         let directive = Directive { output: Some(50), reasoning: 20, ..Directive::default() };
         let turn = Turn::new(&asked, &directive, 1, 0);
         assert_eq!((turn.billed.output_tokens, turn.billed.reasoning_tokens, turn.truncated), (10, 10, true));
+        let unruly = Turn::new(&asked, &Directive { past_ceiling: true, ..directive }, 1, 0);
+        assert_eq!((unruly.billed.output_tokens, unruly.truncated), (50, false));
     }
 
     #[test]

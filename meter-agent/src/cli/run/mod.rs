@@ -21,6 +21,7 @@ use super::{
     table::{counted, usd},
 };
 use crate::{
+    accounts::TaskStatus,
     clock,
     config::Config,
     control::{
@@ -28,6 +29,7 @@ use crate::{
         wire::{Answer, Opened, Request, Summary},
     },
     ids::{AccountPath, ExchangeId},
+    labels,
     money::Pico,
     trust::env,
 };
@@ -52,6 +54,12 @@ pub(super) struct Args {
     /// Limit of this task, in dollars
     #[arg(long, value_name = "USD")]
     pub(super) budget: Option<Pico>,
+    /// A label of its rows, like team=search; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = labels::pair)]
+    pub(super) labels: Vec<(String, String)>,
+    /// Close the task when the command ends: success if its exit status is 0, else failed
+    #[arg(long)]
+    pub(super) close: bool,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
@@ -82,15 +90,36 @@ pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     // From here on signals wait for the loop in `wait`.
     let signals = signals::Signals::block()?;
     signals.unblock_in(&mut command);
+    let mut succeeded = false;
     let code = match command.spawn() {
-        Ok(child) => exit_code(signals.wait(child)?),
+        Ok(child) => {
+            let status = signals.wait(child)?;
+            succeeded = status.success();
+            exit_code(status)
+        }
         Err(error) => {
             say(&format!("{} can't be executed ({error})", command.get_program().display()));
             spawn_failure(&error)
         }
     };
     say(&last_line(config, &opened.account));
+    if args.close {
+        let status = if succeeded { TaskStatus::Success } else { TaskStatus::Failed };
+        if let Err(error) = close_task(config, &opened.account, status) {
+            let close = format!("meter task close {} --status {}", opened.account, status.as_str());
+            say(&format!("the task is not closed ({}); `{close}` closes it", sentence(&error)));
+        }
+    }
     Ok(code)
+}
+
+/// After the last line, which waits for the last exchange: closing would cut it.
+fn close_task(config: &Config, account: &AccountPath, status: TaskStatus) -> anyhow::Result<()> {
+    let mut client = Client::connect(&config.socket())?;
+    match client.ask(Request::CloseTask { account: account.clone(), status })? {
+        Answer::Closed { .. } => Ok(()),
+        _ => Err(ClientError::Mismatch.into()),
+    }
 }
 
 fn open_task(args: &Args, config: &Config) -> anyhow::Result<Opened> {
@@ -98,6 +127,8 @@ fn open_task(args: &Args, config: &Config) -> anyhow::Result<Opened> {
         agent: args.agent.to_string(),
         task: args.task.clone().unwrap_or_else(|| task_id(clock::now())),
         budget_usd: args.budget,
+        labels: labels::collect(args.labels.clone())?,
+        closes: args.close,
         extra_roots_pem: env::named_roots(|name| std::env::var_os(name)),
     };
     match start::ask_or_start(config, &request)? {

@@ -3,7 +3,7 @@
 //! A frame of the meter's own is only ever put between two frames of the other side; where a direction stands in the
 //! middle of one, it is closed without.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -11,11 +11,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::turns::{Closing, Turns};
+use super::turns::{Closing, POLICY_VIOLATION, Turns};
 use crate::{
     exchange::End,
     ids::ExchangeId,
-    usage::websocket::{Decoder, Event, close},
+    usage::{
+        Problem,
+        websocket::{Decoder, Event, close},
+    },
 };
 
 /// As much as is read at one time.
@@ -34,6 +37,8 @@ enum Ended {
     Provider(String),
     /// The meter ends the socket.
     Closing(Closing),
+    /// Its account was shut: whatever is under way is cut.
+    Cut(Closing),
 }
 
 /// One direction.
@@ -45,8 +50,13 @@ struct Way<S> {
     between_frames: bool,
 }
 
-pub(super) async fn run<S>(agent: S, provider: S, turns: Turns, told_to_end: impl Future<Output = ()>)
-where
+pub(super) async fn run<S>(
+    agent: S,
+    provider: S,
+    turns: Turns,
+    told_to_end: impl Future<Output = ()>,
+    cut: impl Future<Output = Arc<Problem>>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let turns = Mutex::new(turns);
@@ -60,15 +70,23 @@ where
                 ended = down.downwards(&turns) => ended,
             }
         });
+        let ended = async {
+            tokio::select! {
+                ended = &mut both => ended,
+                () = told_to_end => last_turn(&turns, both).await,
+            }
+        };
         tokio::select! {
-            ended = &mut both => ended,
-            () = told_to_end => last_turn(&turns, both).await,
+            biased;
+            problem = cut => Ended::Cut(Closing { code: POLICY_VIOLATION, sentence: problem.text() }),
+            ended = ended => ended,
         }
     };
     let end = match &ended {
         Ended::Agent => End::AgentGone,
         Ended::Provider(why) => End::ProviderCut(why.clone()),
         Ended::Closing(closing) => End::ProviderCut(closing.sentence.clone()),
+        Ended::Cut(closing) => End::Cut { status: None, why: closing.sentence.clone() },
     };
     match ended {
         // What the provider still says to the turn is read and passed on.
@@ -82,13 +100,23 @@ where
             let _ = timeout(CLOSE_WAIT, up.from.read(&mut [0])).await;
         }
         Ended::Closing(closing) => {
-            let sentence = close(closing.code, &closing.sentence, None);
-            let away = close(GOING_AWAY, "", Some(mask()));
-            let _ = timeout(CLOSE_WAIT, async { tokio::join!(down.say(&sentence), up.say(&away)) }).await;
+            say_both(&mut down, &mut up, &closing).await;
             let _ = timeout(CLOSE_WAIT, up.drain()).await;
+        }
+        Ended::Cut(closing) => {
+            // What the agent says now does not arrive any more, its answer to the close frame among it.
+            turns.lock().close(&end);
+            say_both(&mut down, &mut up, &closing).await;
         }
     }
     turns.into_inner().close(&end);
+}
+
+/// Ends both directions with the meter's own words.
+async fn say_both<S: AsyncRead + AsyncWrite>(down: &mut Way<S>, up: &mut Way<S>, closing: &Closing) {
+    let sentence = close(closing.code, &closing.sentence, None);
+    let away = close(GOING_AWAY, "", Some(mask()));
+    let _ = timeout(CLOSE_WAIT, async { tokio::join!(down.say(&sentence), up.say(&away)) }).await;
 }
 
 /// Lets a turn that is under way come to its end.

@@ -9,18 +9,18 @@ use std::sync::Arc;
 use meter_common::AccountRef;
 
 use crate::{
-    cashier::DurableWait,
+    cashier::{Asked, DurableWait},
     clock,
     exchange::{End, Opening},
     ids::Process,
     proxy::{Shared, http::Session, live::Live, problem},
-    usage::{Reading, RequestFacts, SocketReader, websocket::Event},
+    usage::{Problem, Reading, RequestFacts, SocketReader, websocket::Event},
 };
 
 /// What the row of a turn has for a status: that of the upgrade.
 const SWITCHING_PROTOCOLS: u16 = 101;
 /// Close codes of RFC 6455, section 7.4.1.
-const POLICY_VIOLATION: u16 = 1008;
+pub(super) const POLICY_VIOLATION: u16 = 1008;
 const INTERNAL_ERROR: u16 = 1011;
 
 /// Why the meter ends a socket, in the words of its close frame.
@@ -152,13 +152,17 @@ impl Turns {
         let (at, monotonic_ns) = (clock::now(), clock::monotonic_ns());
         self.facts = facts(self.reader.as_ref());
         let mut live = Live::new(Opening { at, monotonic_ns, ..self.opening.clone() }, &self.shared);
-        let exchange = &mut live.open().exchange;
-        exchange.asked(self.facts.model.clone(), true);
-        exchange.plan(self.on_plan);
-        let quote = self.shared.prices.admit(self.opening.seller(), &self.facts, at, self.on_plan);
-        let line = exchange.request_line();
+        let open = live.open();
+        open.exchange.asked(self.facts.model.clone(), true);
+        open.exchange.plan(self.on_plan);
+        let quote = open.prices.admit(self.opening.seller(), &self.facts, at, self.on_plan);
+        let line = open.exchange.request_line();
         let admitted = quote.map_err(|error| Box::new(problem::no_price(&error.to_string()))).and_then(|quote| {
-            let admitted = self.shared.cashier.admit(self.account, &self.process, line, &quote, at);
+            let (account, process) = (self.account, self.process.clone());
+            let model_follows = line.requested_model.is_none();
+            let asked =
+                Asked { account, process, request: line, quote, degraded: false, model_follows, fingerprint: None };
+            let admitted = self.shared.cashier.admit_now(&asked, at);
             admitted.map_err(|refused| Box::new(problem::refused(refused)))
         });
         match admitted {
@@ -174,7 +178,7 @@ impl Turns {
             }
             Err(refused) => {
                 let sentence = refused.text();
-                live.end(&End::RefusedBudget { status: SWITCHING_PROTOCOLS, why: sentence.clone() });
+                live.end(&refusal(refused.status, sentence.clone()));
                 Err(Closing { code: POLICY_VIOLATION, sentence })
             }
         }
@@ -186,35 +190,44 @@ impl Turns {
         if facts == self.facts {
             return Ok(());
         }
-        let quote = self.shared.prices.admit(self.opening.seller(), &facts, clock::now(), self.on_plan);
+        let Some(live) = &mut self.live else { return Ok(()) };
+        let open = live.open();
+        let at = open.exchange.started_at();
+        let quote = open.prices.admit(self.opening.seller(), &facts, at, self.on_plan);
         self.facts = facts;
+        // The message that names such a model is not whole on the provider's side yet.
         let quote = match quote {
             Ok(quote) => quote,
-            // The message that names such a model is not whole on the provider's side yet.
-            Err(error) => return Err(self.refuse(problem::no_price(&error.to_string()).text())),
+            Err(error) => return Err(self.refuse(&problem::no_price(&error.to_string()))),
         };
+        let named = self.facts.model.as_deref();
+        if let Some(model) = named
+            && let Err(refused) = self.shared.cashier.permit(self.account, model, clock::now())
+        {
+            return Err(self.refuse(&problem::refused(refused)));
+        }
         let Some(live) = &mut self.live else { return Ok(()) };
         live.open().exchange.asked(self.facts.model.clone(), true);
-        let Some(hold) = &mut live.open().hold else { return Ok(()) };
-        let more = quote.worst().saturating_sub(hold.amount);
-        if !more.is_positive() || hold.grow(more) {
+        let Some(held) = live.open().hold.as_ref().map(|hold| hold.amount) else { return Ok(()) };
+        let more = quote.worst().saturating_sub(held);
+        if !more.is_positive() || live.grow(more) {
             return Ok(());
         }
-        let held = hold.amount;
         let sentence = format!(
             "meter: this turn can cost ${}, and a limit of account {} has no room beyond the ${held} held for it",
             quote.worst(),
             self.opening.account,
         );
-        Err(self.refuse(sentence))
+        Err(self.refuse(&problem::refused_turn(sentence)))
     }
 
     /// Ends the turn for what it is taken to have used, with a row for why.
-    fn refuse(&mut self, sentence: String) -> Closing {
-        self.close(&End::ProviderCut(sentence.clone()));
+    fn refuse(&mut self, problem: &Problem) -> Closing {
+        let sentence = problem.text();
+        self.close(&End::Cut { status: None, why: sentence.clone() });
         let (at, monotonic_ns) = (clock::now(), clock::monotonic_ns());
         let refused = Live::new(Opening { at, monotonic_ns, ..self.opening.clone() }, &self.shared);
-        refused.end(&End::RefusedBudget { status: SWITCHING_PROTOCOLS, why: sentence.clone() });
+        refused.end(&refusal(problem.status, sentence.clone()));
         Closing { code: POLICY_VIOLATION, sentence }
     }
 }
@@ -222,6 +235,14 @@ impl Turns {
 impl Drop for Turns {
     fn drop(&mut self) {
         self.close(&End::AgentGone);
+    }
+}
+
+/// How a turn ends that is refused: for want of money, or for what it is.
+fn refusal(status: u16, why: String) -> End {
+    match status {
+        403 => End::RefusedRequest { status: SWITCHING_PROTOCOLS, why },
+        _ => End::RefusedBudget { status: SWITCHING_PROTOCOLS, why },
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct MessageUsage {
     input_tokens: Count,
@@ -65,7 +65,7 @@ struct ServerTools {
 }
 
 /// One run of a model within the message.
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 struct Iteration {
     #[serde(rename = "type", deserialize_with = "text")]
@@ -209,6 +209,14 @@ impl Described {
     pub(super) fn raise_output(&mut self, bound: u64) {
         if let Some(line) = self.lines.last_mut() {
             line.usage.output_tokens = line.usage.output_tokens.max(bound);
+        }
+    }
+
+    /// The output of all lines together is at least what was seen of it.
+    pub(super) fn raise_whole_output(&mut self, seen: u64) {
+        let said = self.lines.iter().fold(0_u64, |sum, line| sum.saturating_add(line.usage.output_tokens));
+        if let Some(line) = self.lines.last_mut() {
+            line.usage.output_tokens = line.usage.output_tokens.saturating_add(seen.saturating_sub(said));
         }
     }
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::counts::{Counts, Served};
 use crate::usage::{
     BodyEnd, Quality, Reader, Reading, RequestFacts,
+    delivered::Delivered,
     estimate::Bounds,
     event_stream::{EXCEPTION, FrameReader},
     json::parse,
@@ -48,6 +49,7 @@ pub(super) fn stream(facts: &RequestFacts, model: Option<String>) -> Box<dyn Rea
         model,
         read: None,
         visible_bytes: 0,
+        delivered: Delivered::default(),
         started: false,
         failed: false,
     }))
@@ -58,6 +60,7 @@ struct Stream {
     model: Option<String>,
     read: Option<Reading>,
     visible_bytes: u64,
+    delivered: Delivered,
     /// The model has begun to answer.
     started: bool,
     failed: bool,
@@ -73,9 +76,17 @@ impl Events for Stream {
             EXCEPTION => self.failed = true,
             _ => {
                 self.started = true;
-                self.visible_bytes = self.visible_bytes.saturating_add(visible(unpadded(data), DELTA_FRAMING));
+                let data = unpadded(data);
+                self.visible_bytes = self.visible_bytes.saturating_add(visible(data, DELTA_FRAMING));
+                if name == "contentBlockDelta" {
+                    self.delivered.event(data);
+                }
             }
         }
+    }
+
+    fn so_far(&self) -> Option<Reading> {
+        Some(self.read.clone().unwrap_or_else(|| self.bounds.so_far(self.model.clone(), self.delivered.parts())))
     }
 
     fn finish(&mut self, end: BodyEnd, dropped: u64) -> Reading {

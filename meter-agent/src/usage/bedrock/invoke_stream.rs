@@ -15,6 +15,7 @@ use super::{
 };
 use crate::usage::{
     AnswerHead, BodyEnd, Quality, Reader, Reading, RequestFacts, anthropic,
+    delivered::Delivered,
     estimate::Bounds,
     event_stream::{EXCEPTION, FrameReader},
     json::parse,
@@ -33,6 +34,7 @@ pub(super) fn reader(facts: &RequestFacts, head: AnswerHead<'_>, model: Option<S
         body: Body::default(),
         metrics: None,
         visible_bytes: 0,
+        delivered: Delivered::default(),
         started: false,
         failed: false,
     }))
@@ -65,6 +67,7 @@ struct Stream {
     body: Body,
     metrics: Option<Counts>,
     visible_bytes: u64,
+    delivered: Delivered,
     started: bool,
     failed: bool,
 }
@@ -83,6 +86,15 @@ impl Events for Stream {
         }
     }
 
+    fn so_far(&self) -> Option<Reading> {
+        let reading = match (&self.messages, &self.metrics) {
+            (Some(messages), _) => messages.so_far()?,
+            (None, Some(metrics)) => Reading::of(Quality::Estimated, metrics.usage()),
+            (None, None) => Bounds::of(&self.facts).so_far(None, self.delivered.parts()),
+        };
+        Some(Reading { model: self.model.clone(), service_tier: self.tier.clone().or(reading.service_tier), ..reading })
+    }
+
     fn finish(&mut self, end: BodyEnd, dropped: u64) -> Reading {
         let reading = self.read(end, dropped);
         Reading { model: self.model.take(), service_tier: self.tier.take().or(reading.service_tier), ..reading }
@@ -92,6 +104,7 @@ impl Events for Stream {
 impl Stream {
     fn chunk(&mut self, chunk: &[u8]) {
         self.visible_bytes = self.visible_bytes.saturating_add(visible(chunk, CHUNK_FRAMING));
+        self.delivered.event(chunk);
         if memmem::find(chunk, b"invocationMetrics").is_some()
             && let Some(last) = parse::<Last>(chunk)
         {

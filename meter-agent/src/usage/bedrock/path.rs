@@ -1,5 +1,7 @@
 //! Which call a Bedrock path is, and the model that it names.
 
+use std::ops::Range;
+
 use crate::usage::{Billing, Endpoint, dialect::only_reads};
 
 use super::{AGENT, ASYNC, BIDIRECTIONAL, CONVERSE, CONVERSE_STREAM, COUNT_TOKENS, INVOKE, INVOKE_STREAM};
@@ -52,9 +54,15 @@ pub(super) fn endpoint(method: &str, path: &str) -> Option<Endpoint> {
 
 /// The model as the path names it, decoded: `us.amazon.nova-pro-v1:0`, or an ARN, which may have slashes of its own.
 pub(super) fn model(path: &str) -> Option<String> {
-    let (_, rest) = path.split_once("/model/")?;
-    let (name, _) = rest.trim_end_matches('/').rsplit_once('/')?;
-    (!name.is_empty()).then(|| decoded(name))
+    model_place(path).map(|place| decoded(&path[place]))
+}
+
+/// Where the path names the model.
+pub(super) fn model_place(path: &str) -> Option<Range<usize>> {
+    const BEFORE: &str = "/model/";
+    let start = path.find(BEFORE)? + BEFORE.len();
+    let length = path[start..].trim_end_matches('/').rfind('/')?;
+    (length > 0).then_some(start..start + length)
 }
 
 fn decoded(text: &str) -> String {

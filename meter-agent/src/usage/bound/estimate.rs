@@ -97,6 +97,17 @@ impl Bounds {
         self.ceiling.map_or(bound, |ceiling| bound.min(ceiling.max(reported)))
     }
 
+    /// What was used so far: the input as it is bounded, and the output that was seen, whatever the ceiling.
+    pub(crate) fn so_far(self, model: Option<String>, output_tokens: u64) -> Reading {
+        let usage = Usage { output_tokens, ..self.input_usage(self.input.unwrap_or(0)) };
+        Reading { model, ..Reading::of(Quality::Estimated, usage) }
+    }
+
+    /// Whether output is generated that is not seen.
+    pub(crate) fn hides_output(self) -> bool {
+        self.hidden_output
+    }
+
     /// The input in the dearest bucket that the request asked for.
     fn input_usage(self, tokens: u64) -> Usage {
         let mut usage = Usage { input_tokens: tokens, ..Usage::default() };

@@ -14,6 +14,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::usage::UsageMetadata;
 use crate::usage::{
     AnswerHead, BodyEnd, Quality, Reader, Reading, RequestFacts,
+    delivered::Delivered,
     estimate::Bounds,
     json::{items, lenient, parse, parse_prefix, text},
     kept::Kept,
@@ -73,6 +74,11 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
+    fn usage(self) -> Option<UsageMetadata> {
+        let inner = self.response.and_then(|inner| inner.usage());
+        inner.or(self.usage_metadata).filter(UsageMetadata::counts)
+    }
+
     fn counts(&self) -> bool {
         self.usage_metadata.as_ref().is_some_and(UsageMetadata::counts)
             || self.response.as_ref().is_some_and(|inner| inner.counts())
@@ -166,17 +172,32 @@ struct Stream {
     /// The latest event with usage, decoded at the end: every event has some, and only the last one holds.
     last: Kept,
     visible_bytes: u64,
+    delivered: Delivered,
 }
 
 impl Events for Stream {
     fn event(&mut self, _: &str, data: &[u8]) {
         self.visible_bytes = self.visible_bytes.saturating_add(data.len() as u64);
+        self.delivered.event(data);
         let counts = counts(data);
         if SPECIAL.iter().any(|member| member.find(data).is_some()) || self.is_news(data, counts) {
             self.decode(data);
         } else if counts {
             self.keep(data);
         }
+    }
+
+    /// By the provider's own word where it says any: of an image or a sound the bytes say nothing.
+    fn so_far(&self) -> Option<Reading> {
+        let last = parse::<Chunk>(self.last.as_slice()).and_then(Chunk::usage);
+        let model = self.all.model.clone().or_else(|| self.requested.clone());
+        let Some(usage) = last.or_else(|| self.all.usage.clone()) else {
+            return Some(self.bounds.so_far(model, self.delivered.parts()));
+        };
+        let mut described = usage.describe();
+        let output = &mut described.line.usage.output_tokens;
+        *output = if *output > 0 { *output } else { self.delivered.parts() };
+        Some(described.reading(model, Quality::Estimated))
     }
 
     fn finish(&mut self, end: BodyEnd, dropped: u64) -> Reading {

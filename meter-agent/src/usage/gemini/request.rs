@@ -71,7 +71,12 @@ pub(super) fn rewrite(body: &[u8], rewrite: Rewrite) -> Result<Vec<u8>, Unreadab
         let old = object.get(name).filter(|raw| *raw != "null").unwrap_or("{}").to_owned();
         let mut config = RawObject::parse(old.as_bytes())?;
         let snake = config.has("max_output_tokens");
-        config.set(if snake { "max_output_tokens" } else { "maxOutputTokens" }, ceiling.to_string());
+        if snake {
+            config.set("max_output_tokens", ceiling.to_string());
+        }
+        if !snake || config.has("maxOutputTokens") {
+            config.set("maxOutputTokens", ceiling.to_string());
+        }
         object.set(name, config.write());
     }
     Ok(object.write().into_bytes())

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct UsageMetadata {
     #[serde(alias = "prompt_token_count")]
@@ -49,7 +49,7 @@ pub(super) struct UsageMetadata {
     traffic_type: Value,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Part {
     modality: Value,

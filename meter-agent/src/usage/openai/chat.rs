@@ -24,7 +24,7 @@ use crate::usage::{
     json::{lenient, or_default, parse, text},
     providers::Quirks,
     read::{Either, Events, JsonReader, SseReader, is_sse},
-    reported::{Charged, TopLevel},
+    reported::{Charged, TopLevel, charged},
 };
 
 pub(crate) fn request(call: &Call<'_>, body: &Bytes) -> Result<RequestFacts, Unreadable> {
@@ -45,7 +45,7 @@ pub(crate) fn request(call: &Call<'_>, body: &Bytes) -> Result<RequestFacts, Unr
         text: kept_text(body),
         ..RequestFacts::default()
     };
-    input::bound(body, &mut facts)?;
+    input::bound(&object, body, &mut facts)?;
     // A gateway that is given a list of models answers by any of them.
     let others = if object.has("models") { input::preamble("auto", false) } else { 0 };
     facts.input_bound = facts.input_bound.saturating_add(call.quirks.preamble_tokens).saturating_add(others);
@@ -157,7 +157,7 @@ struct Chunk {
     model: Option<String>,
     #[serde(default, deserialize_with = "text")]
     service_tier: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "charged")]
     usage: Option<Charged<ChatUsage>>,
     #[serde(default, deserialize_with = "lenient")]
     x_groq: Option<XGroq>,
@@ -174,7 +174,7 @@ struct Chunk {
 
 #[derive(Deserialize)]
 struct XGroq {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "charged")]
     usage: Option<Charged<ChatUsage>>,
 }
 
@@ -233,6 +233,17 @@ impl Events for Stream {
         }
         self.model = chunk.model.filter(|m| !m.is_empty()).or(self.model.take());
         self.service_tier = chunk.service_tier.or(self.service_tier.take());
+    }
+
+    fn so_far(&self) -> Option<Reading> {
+        let model = self.fallback.model(self.model.clone());
+        let delivered = self.generated.tokens(self.fallback.bounds().hides_output());
+        let mut reading = match self.usage.as_ref().filter(|u| !u.usage.is_zero()) {
+            Some(usage) => Reading { model, quality: Quality::Estimated, reported: None, ..exact(usage, self.quirks) },
+            None => self.fallback.bounds().so_far(model, delivered),
+        };
+        reading.usage.output_tokens = reading.usage.output_tokens.max(delivered);
+        Some(reading)
     }
 
     fn finish(&mut self, end: BodyEnd, dropped: u64) -> Reading {

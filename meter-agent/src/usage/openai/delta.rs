@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use memchr::{memchr2, memmem::Finder};
 
-use crate::usage::{kept::Kept, tokens::MAX_COUNTED_BYTES};
+use crate::usage::{delivered, kept::Kept, tokens::MAX_COUNTED_BYTES};
 
 /// Members below `delta` whose values nobody generated.
 const ABOUT: &[&[u8]] =
@@ -61,6 +61,11 @@ impl Generated {
                 self.kept = None;
             }
         }
+    }
+
+    /// What it has at least. `hidden`: bytes of something else than text may be among it, as those of a sound.
+    pub(super) fn tokens(&self, hidden: bool) -> u64 {
+        delivered::tokens(self.parts, if hidden { 0 } else { self.bytes })
     }
 
     /// Tokens around the calls of tools, which are no part of their text: side by side they are wrapped once more.

@@ -63,9 +63,8 @@ const BUILT_IN_TOOL_TOKENS: u64 = 2_048;
 /// bound; what is billed beyond it is posted all the same.
 pub(crate) const WEB_SEARCHES: u64 = 16;
 
-/// Fills `input_bound` and what goes with it.
-pub(crate) fn bound(body: &[u8], facts: &mut RequestFacts) -> Result<(), Unreadable> {
-    let object = RawObject::parse(body)?;
+/// Fills `input_bound` and what goes with it; `object` is what `body` holds.
+pub(super) fn bound(object: &RawObject<'_>, body: &[u8], facts: &mut RequestFacts) -> Result<(), Unreadable> {
     let model = facts.model.as_deref().unwrap_or("");
     let instructed = INSTRUCTED.iter().any(|name| object.has(name));
     let mut bound = InputBound::default();
@@ -213,7 +212,8 @@ mod tests {
 
     fn facts(model: &str, body: &str) -> RequestFacts {
         let mut facts = RequestFacts { model: Some(model.to_owned()), ..RequestFacts::default() };
-        bound(body.as_bytes(), &mut facts).unwrap();
+        let object = RawObject::parse(body.as_bytes()).unwrap();
+        bound(&object, body.as_bytes(), &mut facts).unwrap();
         facts
     }
 

@@ -28,10 +28,12 @@ mod usage;
 use bytes::Bytes;
 
 use super::{
-    AnswerHead, Billing, Call, Dialect, Endpoint, Problem, Reader, Reading, RequestFacts, Rewrite, SocketReader,
-    Unreadable,
+    AnswerHead, Billing, Call, Dialect, Endpoint, Problem, Reader, Reading, Renamed, RequestFacts, Rewrite,
+    SocketReader, Unreadable,
     edit::RawObject,
     read::{AbsentReader, JsonReader, NothingReader, is_success},
+    renamed,
+    sse::error_event,
 };
 
 /// The dialect.
@@ -64,6 +66,10 @@ impl Dialect for OpenAi {
         rewrite_body(endpoint, body, rewrite)
     }
 
+    fn renamed(&self, call: &Call<'_>, body: &[u8], model: &str) -> Result<Renamed, Unreadable> {
+        renamed_call(call, body, model)
+    }
+
     fn reader(&self, call: &Call<'_>, facts: &RequestFacts, head: AnswerHead<'_>) -> Box<dyn Reader> {
         reader(call, facts, head)
     }
@@ -74,6 +80,10 @@ impl Dialect for OpenAi {
 
     fn error_body(&self, problem: &Problem) -> Vec<u8> {
         error_body(problem)
+    }
+
+    fn cut_event(&self, endpoint: Endpoint, problem: &Problem) -> Vec<u8> {
+        cut_event(endpoint, problem)
     }
 }
 
@@ -161,6 +171,16 @@ fn model_of(call: &Call<'_>, object: &RawObject<'_>) -> Option<String> {
     let mut segments = call.path().split('/');
     let named = segments.find(|s| matches!(*s, "deployments" | "engines")).and_then(|_| segments.next());
     object.text("model").filter(|m| !m.is_empty()).or_else(|| named.map(str::to_owned))
+}
+
+/// In the path where that names the model, and in the body where that does.
+pub(crate) fn renamed_call(call: &Call<'_>, body: &[u8], model: &str) -> Result<Renamed, Unreadable> {
+    let in_body = renamed::in_body(body, "model", model);
+    let after = |part: &str| Some(call.path().find(part)? + part.len());
+    let Some(at) = ["/deployments/", "/engines/"].into_iter().find_map(after) else { return in_body };
+    let length = call.path()[at..].find('/').unwrap_or(call.path().len() - at);
+    let path = renamed::in_path(call.path_and_query, at..at + length, model);
+    Ok(Renamed { path_and_query: Some(path), body: in_body.map_or_else(|_| body.to_vec(), |renamed| renamed.body) })
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as `ApiCall::rewrite` has it")]
@@ -261,11 +281,26 @@ pub(crate) fn error_body(problem: &Problem) -> Vec<u8> {
     serde_json::json!({ "error": error }).to_string().into_bytes()
 }
 
+/// An error in a stream's event. Of Responses it is an event of its own kind too, with the same facts beside its type:
+/// who reads events by their type finds it there, and the SDKs raise what has an `error`.
+pub(crate) fn cut_event(endpoint: Endpoint, problem: &Problem) -> Vec<u8> {
+    let body = error_body(problem);
+    if endpoint.name != RESPONSES {
+        return error_event("", &body);
+    }
+    let mut event: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    event["type"] = "error".into();
+    event["code"] = problem.code.into();
+    event["message"] = problem.text().into();
+    event["param"] = serde_json::Value::Null;
+    error_event("error", event.to_string().as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        money::Pico,
+        measure::{Measure, Unit},
         usage::{BudgetFacts, detect},
     };
 
@@ -335,9 +370,9 @@ mod tests {
                 account: "research".to_owned(),
                 limit: "total $0.5".to_owned(),
                 category: "any",
-                spent_usd: Pico::new(1),
-                held_usd: Pico::ZERO,
-                needed_usd: Pico::new(2),
+                spent: Measure { unit: Unit::Usd, amount: 1 },
+                held: Measure { unit: Unit::Usd, amount: 0 },
+                needed: Measure { unit: Unit::Usd, amount: 2 },
                 reset: None,
             }),
         };
@@ -349,5 +384,22 @@ mod tests {
             $0.000000000002 needed; it does not reset.";
         assert_eq!(body["error"]["message"], sentence);
         assert_eq!(body["error"]["meter"]["needed_usd"], "0.000000000002");
+    }
+
+    #[test]
+    fn a_cut_stream_ends_with_an_error_in_its_own_shape() {
+        let problem = Problem { status: 402, code: "budget_exceeded", message: "spent".to_owned(), budget: None };
+        let event = |name| {
+            let event = cut_event(Endpoint { name, billing: Billing::Metered }, &problem);
+            let text = String::from_utf8(event).unwrap();
+            let (named, data) = text.split_once("data: ").unwrap();
+            (named.to_owned(), serde_json::from_str::<serde_json::Value>(data.strip_suffix("\n\n").unwrap()).unwrap())
+        };
+        let (named, data) = event(CHAT);
+        assert_eq!((named.as_str(), &data["error"]["code"]), ("", &serde_json::json!("budget_exceeded")));
+        let (named, data) = event(RESPONSES);
+        assert_eq!(named, "event: error\n");
+        assert_eq!((&data["type"], &data["message"]), (&serde_json::json!("error"), &serde_json::json!("spent")));
+        assert_eq!(data["error"]["code"], "budget_exceeded");
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn request(can_clamp: bool, body: &[u8]) -> Result<RequestFacts, Unre
         model,
         ..RequestFacts::default()
     };
-    input::bound(body, &mut facts)?;
+    input::bound(&object, body, &mut facts)?;
     let names_earlier = ["previous_response_id", "conversation", "prompt"].iter().any(|name| object.has(name));
     facts.input_unbounded |= names_earlier;
     if let Some(calls) = object.count("max_tool_calls") {

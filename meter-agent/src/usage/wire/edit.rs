@@ -86,13 +86,17 @@ impl<'de> Visitor<'de> for ObjectVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawObject<'de>, A::Error> {
         let mut members = Vec::new();
-        while let Some(key) = map.next_key::<String>()? {
+        while let Some(Key(key)) = map.next_key()? {
             let value: &'de RawValue = map.next_value()?;
-            members.push((Cow::Owned(key), Cow::Borrowed(value.get())));
+            members.push((key, Cow::Borrowed(value.get())));
         }
         Ok(RawObject(members))
     }
 }
+
+/// A key as it stands in the text, where it has no escapes.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {

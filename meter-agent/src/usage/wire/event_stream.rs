@@ -42,6 +42,10 @@ impl<E: Events> Reader for FrameReader<E> {
         self.parser.feed(chunk, &mut |name, payload| events.event(name, payload));
     }
 
+    fn so_far(&self) -> Option<Reading> {
+        self.events.so_far()
+    }
+
     fn finish(&mut self, end: BodyEnd) -> Reading {
         let end = if self.parser.is_between_frames() { end } else { BodyEnd::Cut };
         self.events.finish(end, self.parser.dropped)
@@ -198,31 +202,79 @@ fn number(bytes: &[u8]) -> Option<u32> {
     bytes.try_into().ok().map(u32::from_be_bytes)
 }
 
-/// A frame as the service sends it, for tests of what reads them.
-#[cfg(test)]
-pub(crate) fn frame(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
+/// An exception in its frame, as the service ends a stream with one; `None` if it is longer than a frame can be.
+pub(crate) fn exception(kind: &str, payload: &[u8]) -> Option<Vec<u8>> {
+    let headers = [(":exception-type", kind), (":content-type", "application/json"), (":message-type", "exception")];
+    frame(&headers, payload)
+}
+
+/// Headers of text and a payload in their frame; `None` where a part is longer than its length can say.
+fn frame(headers: &[(&str, &str)], payload: &[u8]) -> Option<Vec<u8>> {
+    const TEXT: u8 = 7;
     let mut named = Vec::new();
     for (key, value) in headers {
-        named.push(u8::try_from(key.len()).unwrap());
+        named.push(u8::try_from(key.len()).ok()?);
         named.extend_from_slice(key.as_bytes());
-        named.push(7);
-        named.extend_from_slice(&u16::try_from(value.len()).unwrap().to_be_bytes());
+        named.push(TEXT);
+        named.extend_from_slice(&u16::try_from(value.len()).ok()?.to_be_bytes());
         named.extend_from_slice(value.as_bytes());
     }
-    let total = u32::try_from(LEAST_FRAME_BYTES + named.len() + payload.len()).unwrap();
+    let total = u32::try_from(LEAST_FRAME_BYTES + named.len() + payload.len()).ok()?;
     let mut out = total.to_be_bytes().to_vec();
-    out.extend_from_slice(&u32::try_from(named.len()).unwrap().to_be_bytes());
+    out.extend_from_slice(&u32::try_from(named.len()).ok()?.to_be_bytes());
     out.extend_from_slice(&crc32fast::hash(&out).to_be_bytes());
     out.extend_from_slice(&named);
     out.extend_from_slice(payload);
     out.extend_from_slice(&crc32fast::hash(&out).to_be_bytes());
-    out
+    Some(out)
+}
+
+/// Where the bytes of a stream stand between its frames, without a look into them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FrameEnds {
+    /// Of the frame's length, as far as it has come.
+    length: [u8; 4],
+    have: usize,
+    /// Bytes that the frame still has.
+    left: usize,
+}
+
+impl FrameEnds {
+    pub fn pass(&mut self, mut chunk: &[u8]) {
+        while !chunk.is_empty() {
+            if self.left > 0 {
+                let n = self.left.min(chunk.len());
+                self.left -= n;
+                chunk = &chunk[n..];
+                continue;
+            }
+            self.length[self.have] = chunk[0];
+            self.have += 1;
+            chunk = &chunk[1..];
+            if self.have == self.length.len() {
+                let total = usize::try_from(u32::from_be_bytes(self.length)).unwrap_or(usize::MAX);
+                // A length that can't be leaves nothing to stand between.
+                self.left = if total < LEAST_FRAME_BYTES { usize::MAX } else { total - self.length.len() };
+                self.have = 0;
+            }
+        }
+    }
+
+    pub fn is_between_frames(&self) -> bool {
+        self.left == 0 && self.have == 0
+    }
+}
+
+/// A frame as the service sends it, for tests of what reads them.
+#[cfg(test)]
+pub(crate) fn framed(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
+    frame(headers, payload).unwrap()
 }
 
 /// An event's frame.
 #[cfg(test)]
 pub(crate) fn event(name: &str, payload: &str) -> Vec<u8> {
-    frame(
+    framed(
         &[(":event-type", name), (":content-type", "application/json"), (":message-type", "event")],
         payload.as_bytes(),
     )
@@ -243,7 +295,7 @@ mod tests {
     }
 
     fn stream() -> Vec<u8> {
-        let broken = frame(&[(":message-type", "exception"), (":exception-type", "throttlingException")], b"{}");
+        let broken = framed(&[(":message-type", "exception"), (":exception-type", "throttlingException")], b"{}");
         [event("messageStart", "{\"a\":1}"), event("contentBlockDelta", ""), broken].concat()
     }
 
@@ -260,6 +312,29 @@ mod tests {
         }
         assert_eq!(parse(&bytes.chunks(1).collect::<Vec<_>>()).0, want);
         assert!(!parse(&[&bytes[..bytes.len() - 1]]).1.is_between_frames());
+    }
+
+    #[test]
+    fn the_ends_of_frames_are_known_at_every_split() {
+        let bytes = stream();
+        let mut ends = vec![0];
+        while let Some(size) = bytes.get(ends[ends.len() - 1]..).and_then(frame_size) {
+            ends.push(ends[ends.len() - 1] + size);
+        }
+        assert_eq!((ends.len(), ends.last()), (4, Some(&bytes.len())));
+        for at in 0..=bytes.len() {
+            let mut passed = FrameEnds::default();
+            passed.pass(&bytes[..at / 2]);
+            passed.pass(&bytes[at / 2..at]);
+            assert_eq!(passed.is_between_frames(), ends.contains(&at), "{at}");
+        }
+    }
+
+    #[test]
+    fn an_exception_is_read_as_one() {
+        let bytes = exception("throttlingException", br#"{"message":"spent"}"#).unwrap();
+        assert_eq!(parse(&[&bytes]).0, [(EXCEPTION.to_owned(), br#"{"message":"spent"}"#.to_vec())]);
+        assert!(exception(&"x".repeat(70_000), b"").is_none());
     }
 
     #[test]

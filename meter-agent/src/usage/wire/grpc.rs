@@ -95,6 +95,10 @@ impl<E: Events> Reader for MessageReader<E> {
         }
     }
 
+    fn so_far(&self) -> Option<Reading> {
+        self.events.so_far()
+    }
+
     fn finish(&mut self, end: BodyEnd) -> Reading {
         let end = if self.frame.is_empty() && self.skip == 0 { end } else { BodyEnd::Cut };
         self.events.finish(end, self.dropped)

@@ -71,6 +71,10 @@ impl<E: Events> Reader for LineReader<E> {
         self.grow(chunk);
     }
 
+    fn so_far(&self) -> Option<Reading> {
+        self.events.so_far()
+    }
+
     fn finish(&mut self, end: BodyEnd) -> Reading {
         // The last line of a cut stream may be half a document; it then fails to decode and is ignored.
         self.end_line();

@@ -49,6 +49,10 @@ impl<F: FnOnce(Option<&[u8]>, BodyEnd) -> Reading + Send> Reader for JsonReader<
 /// What a dialect makes of a stream's events.
 pub(crate) trait Events: Send {
     fn event(&mut self, name: &str, data: &[u8]);
+    /// As [`Reader::so_far`].
+    fn so_far(&self) -> Option<Reading> {
+        None
+    }
     /// `dropped`: events that were too long to be kept; usage may have been in one of them.
     fn finish(&mut self, end: BodyEnd, dropped: u64) -> Reading;
 }
@@ -69,6 +73,10 @@ impl<E: Events> Reader for SseReader<E> {
     fn feed(&mut self, chunk: &[u8]) {
         let events = &mut self.events;
         self.parser.feed(chunk, &mut |name, data| events.event(name, data));
+    }
+
+    fn so_far(&self) -> Option<Reading> {
+        self.events.so_far()
     }
 
     fn finish(&mut self, end: BodyEnd) -> Reading {
@@ -143,6 +151,10 @@ impl Reader for Either {
             self.reader = other;
         }
         self.reader.feed(&chunk[at..]);
+    }
+
+    fn so_far(&self) -> Option<Reading> {
+        self.reader.so_far()
     }
 
     fn finish(&mut self, end: BodyEnd) -> Reading {

@@ -18,6 +18,33 @@ pub(crate) const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
 /// Longest event name that is kept; nobody has a longer one, and a part of one is as unknown as the whole.
 const NAME_MAX: usize = 256;
 
+/// An event by itself, its data on one line.
+pub(crate) fn error_event(name: &str, data: &[u8]) -> Vec<u8> {
+    let named = if name.is_empty() { String::new() } else { format!("event: {name}\n") };
+    [named.as_bytes(), b"data: ", data, b"\n\n"].concat()
+}
+
+/// Where the bytes of a stream stand between its events, by the last of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EventEnds {
+    /// The last bytes, zeros before the first.
+    last: [u8; 3],
+}
+
+impl EventEnds {
+    pub fn pass(&mut self, chunk: &[u8]) {
+        let from = chunk.len().saturating_sub(self.last.len());
+        for byte in &chunk[from..] {
+            self.last = [self.last[1], self.last[2], *byte];
+        }
+    }
+
+    /// A last CR is not taken for the end of a line: an LF may belong to it.
+    pub fn is_between_events(self) -> bool {
+        matches!(self.last, [0, 0, 0] | [_, b'\n', b'\n'] | [_, b'\r', b'\r'] | [b'\n', b'\r', b'\n'])
+    }
+}
+
 /// Parser state between chunks.
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each says one thing of where the bytes stand")]

@@ -116,6 +116,13 @@ impl Events for Answer {
         }
     }
 
+    /// Every message of a stream says its usage so far.
+    fn so_far(&self) -> Option<Reading> {
+        let model = self.model.clone().or_else(|| self.requested.clone());
+        let said = self.usage.as_ref().filter(|_| self.stream && self.deferred == Deferred::No)?;
+        Some(Reading { model, ..Reading::of(Quality::Estimated, said.usage()) })
+    }
+
     fn finish(&mut self, end: BodyEnd, dropped: u64) -> Reading {
         let model = self.model.take().or_else(|| self.requested.take());
         let reading = match self.deferred {

@@ -8,17 +8,21 @@ use memchr::memmem::Finder;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    answer::{Answer, Context},
+    answer::{Answer, Context, Role},
     tools::{self, Item},
 };
 use crate::usage::{
     BodyEnd, Reading, Tools,
+    delivered::Delivered,
     json::{parse, text},
     read::{Events, leading_type},
 };
 
 /// How the types of the items that tools may have been run for end.
 static CALL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"_call\""));
+
+/// How the types of the pieces of a sound end.
+static SOUND: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"audio.delta\""));
 
 #[derive(Deserialize)]
 struct OfResponse {
@@ -48,6 +52,7 @@ pub(super) struct Stream {
     last: Option<Answer>,
     tools: Tools,
     failed: bool,
+    delivered: Delivered,
 }
 
 impl Stream {
@@ -84,9 +89,20 @@ impl Events for Stream {
             Kind::Error => self.failed = true,
             Kind::Delta => {
                 self.context.visible_bytes = self.context.visible_bytes.saturating_add(data.len() as u64);
+                // Of a sound the bytes say nothing of its tokens.
+                if SOUND.find(data).is_none() {
+                    self.delivered.event(data);
+                }
             }
             Kind::Item | Kind::Other => {}
         }
+    }
+
+    fn so_far(&self) -> Option<Reading> {
+        let model = self.model.clone().or_else(|| self.context.asked_model.clone());
+        let made_now = self.last.is_none() && self.context.role == Role::Made;
+        let reading = made_now.then(|| self.context.bounds.so_far(model, self.delivered.tokens()))?;
+        Some(Reading { server_tools: self.tools.clone(), ..reading })
     }
 
     fn finish(&mut self, end: BodyEnd, dropped: u64) -> Reading {
