@@ -1,5 +1,6 @@
 //! `bench SECONDS ROUNDS CONNECTIONS`: prints the tables of `cargo xtask bench`. `bench probe` is the streams'
-//! client, `bench plain` the proxy that does not meter, `bench reader` the usage reader's figures alone.
+//! client, `bench plain` the proxy that does not meter, `bench reader`, `bench exchange`, `bench admission` and `bench
+//! ledger ROWS` the figures of one part alone.
 //!
 //! In each round every contender has its turn, alone on the machine: the meter's kernel programs are attached in its
 //! own turns only. What is printed are medians over the rounds, so that a busy moment of the host spoils no number.
@@ -9,8 +10,9 @@ use std::{fs, path::Path, process::Command};
 use anyhow::Context;
 use meter_tests::{
     bench::{
+        admission, exchange,
         kernel::Statistics,
-        plain,
+        ledger, plain,
         process::{LOAD_CORE, PROXY_CORE, cpu_ns, on_core, peak_rss_kib},
         proxies::{self, Upstream},
         reader,
@@ -29,6 +31,8 @@ const HOST: &str = PROVIDERS[0];
 const URL_PATH: &str = "v1/chat/completions";
 /// More than any run spends, and less than the largest limit: every check is made and none refuses.
 const BUDGET_USD: &str = "1000000";
+/// A year and more of a busy host; some 5 GB for a minute or two.
+const LEDGER_ROWS: u64 = 10_000_000;
 /// The default, and the level at which no answer waits for the disk.
 const DURABILITIES: [(&str, &str); 2] = [("meter", "full"), ("meter (relaxed)", "relaxed")];
 
@@ -48,6 +52,11 @@ fn main() -> anyhow::Result<()> {
             reader::run();
             return Ok(());
         }
+        Some("ledger") => {
+            return ledger::run(arguments.get(1).map_or(Ok(LEDGER_ROWS), |text| text.parse())?);
+        }
+        Some("admission") => return admission::run(),
+        Some("exchange") => return exchange::run(),
         _ => {}
     }
     let number = |index: usize, default: u32| arguments.get(index).map_or(Ok(default), |text| text.parse());
@@ -61,7 +70,9 @@ fn main() -> anyhow::Result<()> {
     }
     streams()?;
     reader::run();
-    Ok(())
+    exchange::run()?;
+    admission::run()?;
+    ledger::run(LEDGER_ROWS)
 }
 
 fn lab(instant: bool) -> Lab {
