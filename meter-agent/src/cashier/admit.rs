@@ -108,6 +108,8 @@ impl Cashier {
             Ok(None) => Ok(()),
             Ok(Some(loose)) => {
                 self.tell_loose(&mut books, Some(&loose), now);
+                drop(books);
+                self.writer.wake_up();
                 Ok(())
             }
             Err(at) => {
@@ -141,6 +143,8 @@ impl Cashier {
             self.watch_request(&mut books, &asked, now);
             let paces = Self::paces(&books, &asked, now);
             if !paces.is_empty() {
+                drop(books);
+                self.writer.wake_up();
                 return Asking::Paced(Box::new(asked), paces);
             }
         }
@@ -150,7 +154,11 @@ impl Cashier {
         };
         let tried = match tried {
             Tried::Crowded { on } => match self.enqueue(&mut books, &asked, on) {
-                Some(ticket) => return Asking::Queued(Box::new(ticket)),
+                Some(ticket) => {
+                    drop(books);
+                    self.writer.wake_up();
+                    return Asking::Queued(Box::new(ticket));
+                }
                 None => self.attempt(&mut books, &asked, now, false),
             },
             done @ (Tried::Held(_) | Tried::Refused(_)) => done,

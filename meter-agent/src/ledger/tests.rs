@@ -280,6 +280,21 @@ fn a_full_disk_writes_nothing_and_the_batch_fits_later() {
 }
 
 #[test]
+fn what_was_queued_quietly_keeps_nobody_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Writer::start(store(dir.path())).unwrap();
+    for cost in 0..100 {
+        // Until the thread sleeps.
+        std::thread::sleep(std::time::Duration::from_millis(if cost % 10 == 0 { 30 } else { 0 }));
+        writer.push_quietly(plain(OTHER, row("b", cost)), None);
+        let (tell, told) = mpsc::channel();
+        let reply = Reply::First(Box::new(move |result| tell.send(result).unwrap()));
+        writer.wake(&writer.push(Op::Barrier, Some(reply)));
+        told.recv_timeout(std::time::Duration::from_secs(10)).expect("the thread was woken").unwrap();
+    }
+}
+
+#[test]
 fn the_writer_answers_after_the_commit_and_closes_clean() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Writer::start(store(dir.path())).unwrap();

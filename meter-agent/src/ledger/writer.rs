@@ -175,7 +175,8 @@ impl Writer {
         Wake(queue.must_wake())
     }
 
-    /// Queues without a word to the thread; [`Self::wake_up`] follows once no lock is held.
+    /// Queues without a word to the thread; [`Self::wake_up`] follows once no lock is held, or whoever queues next wakes
+    /// it for both.
     pub fn push_quietly(&self, op: Op, reply: Option<Reply>) {
         if self.push(op, reply).0 {
             self.shared.unwoken.store(true, Ordering::Release);
@@ -190,8 +191,12 @@ impl Writer {
     }
 
     pub fn wake(&self, wake: &Wake) {
+        // The thread is asked for once: what was queued quietly before this may be what it was to be woken for.
         if wake.0 {
+            self.shared.unwoken.store(false, Ordering::Release);
             self.shared.wake.notify_one();
+        } else {
+            self.wake_up();
         }
     }
 
