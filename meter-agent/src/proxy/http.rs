@@ -14,9 +14,11 @@ use super::{
 };
 use crate::tasks::Waited;
 
-/// A connection that was told to end and carries nothing is closed by then.
-const IDLE_AT_END: Duration = Duration::from_secs(5);
-/// The same where its account is shut: nothing that the agent says arrives any more, the end of HTTP/2 among it.
+/// A connection that was told to end is looked at so often,
+const LOOK: Duration = Duration::from_secs(1);
+/// and closed when it has carried nothing for so many looks.
+const LOOKS_AT_END: u32 = 5;
+/// The same, by a single look, where its account is shut: nothing that the agent says arrives any more, the end of HTTP/2 among it.
 const IDLE_WHEN_CUT: Duration = Duration::from_millis(50);
 /// A head that takes longer is not coming.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
@@ -113,8 +115,8 @@ fn authority(target: &Target) -> Result<Authority, String> {
     Authority::try_from(authority).map_err(|error| error.to_string())
 }
 
-/// Drives a connection; told to end, it takes no more requests, and is given up when it has been idle for
-/// [`IDLE_AT_END`], since an agent that does not read can't keep it.
+/// Drives a connection; told to end, it takes no more requests, and is given up when it has been idle for some
+/// time, since an agent that does not read can't keep it.
 async fn until_ended<C>(serving: C, shut_down: impl FnOnce(Pin<&mut C>), session: &Session) -> hyper::Result<()>
 where
     C: Future<Output = hyper::Result<()>>,
@@ -126,29 +128,36 @@ where
         () = session.connection.ending() => {}
     }
     shut_down(serving.as_mut());
-    let idle_at_end = async || {
+    let look = async || {
         tokio::select! {
-            () = tokio::time::sleep(IDLE_AT_END) => {}
-            _ = session.connection.cutting() => tokio::time::sleep(IDLE_WHEN_CUT).await,
+            () = tokio::time::sleep(LOOK) => LOOKS_AT_END,
+            _ = session.connection.cutting() => {
+                tokio::time::sleep(IDLE_WHEN_CUT).await;
+                1
+            }
         }
     };
+    let mut idle_looks = 0;
     loop {
-        // Idle from the beginning of the wait, so that its last words have been written within it.
+        // Idle from the beginning of a look to its end, so that its last words have been written within it.
         let was_idle = session.connection.is_idle();
-        match until(idle_at_end(), &mut serving).await {
-            Some(served) => return served,
-            None if was_idle && session.connection.is_idle() => return Ok(()),
-            None => {}
+        let enough = match until(look(), &mut serving).await {
+            Ok(served) => return served,
+            Err(enough) => enough,
+        };
+        idle_looks = if was_idle && session.connection.is_idle() { idle_looks + 1 } else { 0 };
+        if idle_looks >= enough {
+            return Ok(());
         }
     }
 }
 
-/// What a future comes to before a time is over.
-async fn until<T>(time: impl Future<Output = ()>, future: impl Future<Output = T>) -> Option<T> {
+/// What a future comes to, or what a time does that is over before.
+async fn until<T, U>(time: impl Future<Output = U>, future: impl Future<Output = T>) -> Result<T, U> {
     tokio::select! {
         biased;
-        done = future => Some(done),
-        () = time => None,
+        done = future => Ok(done),
+        over = time => Err(over),
     }
 }
 

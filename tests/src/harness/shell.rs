@@ -90,9 +90,9 @@ impl Drop for Shell {
     }
 }
 
-/// Waits until an account is in a state.
+/// Waits until an account is in a state: longer than the sidecar gives the connections of one that stops.
 pub fn wait_for_state(daemon: &Daemon, account: &str, state: &str) {
-    super::wait_for(&format!("{account} to be {state}"), Duration::from_secs(10), || {
+    super::wait_for(&format!("{account} to be {state}"), Duration::from_secs(30), || {
         (daemon.account(account).state == state).then_some(())
     });
 }
