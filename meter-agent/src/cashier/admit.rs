@@ -58,6 +58,18 @@ pub(super) enum Tried {
     },
 }
 
+impl Tried {
+    /// Of a try by one who can't wait.
+    #[expect(clippy::result_large_err, reason = "as for Cashier::admit")]
+    fn last_word(self) -> Result<Hold, Refused> {
+        match self {
+            Self::Held(hold) => Ok(hold),
+            Self::Refused(refused) => Err(refused),
+            Self::Crowded { .. } => unreachable!("who can't wait is not told to"),
+        }
+    }
+}
+
 /// What becomes of a request that may wait.
 enum Asking {
     Done(Box<Result<Hold, Refused>>),
@@ -92,11 +104,7 @@ impl Cashier {
         let tried = self.attempt(&mut books, asked, now, false);
         drop(books);
         self.writer.wake_up();
-        match tried {
-            Tried::Held(hold) => Ok(hold),
-            Tried::Refused(refused) => Err(refused),
-            Tried::Crowded { .. } => unreachable!("who can't wait is not told to"),
-        }
+        tried.last_word()
     }
 
     /// Whether the account may use a model that it names after it was admitted.
@@ -163,14 +171,9 @@ impl Cashier {
             },
             done @ (Tried::Held(_) | Tried::Refused(_)) => done,
         };
-        let result = match tried {
-            Tried::Held(hold) => Ok(hold),
-            Tried::Refused(refused) => Err(refused),
-            Tried::Crowded { .. } => unreachable!("who can't wait is not told to"),
-        };
         drop(books);
         self.writer.wake_up();
-        Asking::Done(Box::new(result))
+        Asking::Done(Box::new(tried.last_word()))
     }
 
     /// One try under the lock. The writer is told, and woken by the caller once the lock is free.

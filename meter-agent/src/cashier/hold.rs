@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::{Cashier, CashierError};
 use crate::{
     accounts::{Charged, Grant, Posting},
-    clock::{self, Timestamp},
+    clock,
     exchange::Row,
     ids::{AccountPath, ExchangeId},
     ledger::{HoldRecord, Op, Resolves},
@@ -163,8 +163,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         if let Some(parts) = &self.parts {
-            let row = unresolved(
-                &parts.record,
+            let row = parts.record.unresolved(
                 self.account.clone(),
                 self.amount,
                 clock::now(),
@@ -197,9 +196,4 @@ impl Cashier {
         self.writer.wake_up();
         told.tell();
     }
-}
-
-/// The row of a hold that nobody settled: charged in full.
-pub(super) fn unresolved(record: &HoldRecord, account: AccountPath, amount: Pico, now: Timestamp, reason: &str) -> Row {
-    record.unresolved(account, amount, now, reason)
 }

@@ -15,7 +15,6 @@ use tokio::sync::broadcast;
 
 use super::{
     Books, CHANGES_MAX, Cashier, CashierError, Durability, Plan,
-    hold::unresolved,
     pace::Gates,
     refusals::Refusals,
     results::Jobs,
@@ -215,7 +214,7 @@ impl Recovery {
 
     fn charge(&mut self, hold: &HoldRecord, reason: &str, resolves: Option<Resolves>) {
         let path = self.accounts.get(hold.account).path.clone();
-        let row: Row = unresolved(hold, path, hold.amount, self.now, reason);
+        let row: Row = hold.unresolved(path, hold.amount, self.now, reason);
         self.accounts.count(hold.account, row.exchanges(), row.refusals());
         let changes = self.accounts.charge(hold.account, &row.posting(resolves.map(|r| r.tokens)));
         let line = self.accounts.line(hold.account);

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{Books, Cashier, Hold, hold::unresolved};
+use super::{Books, Cashier, Hold};
 use crate::{
     accounts::{AccountId, Charged},
     clock::Timestamp,
@@ -192,7 +192,7 @@ impl Cashier {
         });
         for ((provider, result), record, amount) in late {
             let path = books.accounts.get(record.account).path.clone();
-            let mut row = unresolved(&record, path, amount, now, "its result was not seen within 24 hours");
+            let mut row = record.unresolved(path, amount, now, "its result was not seen within 24 hours");
             row.id = ExchangeId::new();
             row.corrects = Some(record.id);
             // Its exchange was counted when it ended.
