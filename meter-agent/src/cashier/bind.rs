@@ -200,6 +200,7 @@ impl Cashier {
         if unused && !binding.named && binding.children == 0 {
             let parent = books.accounts.get(id).parent;
             books.slots.release(id, parent);
+            self.stop_unbound(&mut books, id);
             self.release_if_unused(&mut books, parent);
         }
     }

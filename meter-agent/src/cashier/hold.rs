@@ -134,7 +134,7 @@ impl Hold {
         let line = books.accounts.line(id);
         let resolves = Resolves { hold: record.id, amount: self.amount, tokens: record.tokens };
         let wake = cashier.writer.push(Op::Release { line: line.clone(), resolves }, None);
-        cashier.tell(&books, &changes);
+        cashier.tell(&mut books, &changes);
         line.iter().for_each(|&at| cashier.release_if_unused(&mut books, at));
         let told = cashier.serve(&mut books, &line);
         drop(books);
@@ -187,7 +187,7 @@ impl Cashier {
         let resolves = Some(Resolves { hold: record.id, amount, tokens: record.tokens });
         let charged = Charged { at: row.time, cost: row.cost_usd, held: Some(amount) };
         let wake = self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves }, None);
-        self.tell(&books, &changes);
+        self.tell(&mut books, &changes);
         self.observe(&mut books, &line, &charged);
         line.iter().for_each(|&at| self.release_if_unused(&mut books, at));
         let told = self.serve(&mut books, &line);

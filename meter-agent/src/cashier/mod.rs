@@ -158,7 +158,7 @@ impl Cashier {
         books.publish_line(id);
         let charged = Charged { at: row.time, cost: row.cost_usd, held: None };
         let wake = self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves: None }, None);
-        self.tell(&books, &changes);
+        self.tell(&mut books, &changes);
         self.observe(&mut books, &line, &charged);
         drop(books);
         self.writer.wake(&wake);
@@ -203,7 +203,7 @@ impl Cashier {
         let mut books = self.books.lock();
         let Some(change) = books.slots.owner(account).and_then(|id| books.accounts.finish_stop(id)) else { return };
         books.slots.publish(&books.accounts, change.account);
-        self.tell(&books, &[change]);
+        self.tell(&mut books, &[change]);
     }
 
     /// Told when an account becomes draining or stopped, when a draining one has no hold left, and when one reopens.
@@ -273,16 +273,30 @@ impl Cashier {
     }
 
     /// Queues and broadcasts states, under the lock so that they are told in the order in which they came about.
-    fn tell(&self, books: &Books, changes: &[Change]) {
+    fn tell(&self, books: &mut Books, changes: &[Change]) {
         for &change in changes {
-            let account = books.accounts.get(change.account);
-            let (since, reason) = (account.since, account.reason.clone());
-            let op = Op::State { id: change.account, state: change.state, since, reason };
-            self.writer.wake(&self.writer.push(op, None));
-            if let Some(told) = state_change(books, change) {
-                // No receiver is not an error: the next one asks for what is draining.
-                let _ = self.changes.send(told);
-            }
+            self.tell_one(books, change);
+            self.stop_unbound(books, change.account);
+        }
+    }
+
+    /// An account without a slot has no connections: where it drains, there is nothing for the enforcer to end.
+    fn stop_unbound(&self, books: &mut Books, id: AccountId) {
+        if books.slots.reference(id).is_none()
+            && let Some(stopped) = books.accounts.finish_stop(id)
+        {
+            self.tell_one(books, stopped);
+        }
+    }
+
+    fn tell_one(&self, books: &Books, change: Change) {
+        let account = books.accounts.get(change.account);
+        let (since, reason) = (account.since, account.reason.clone());
+        let op = Op::State { id: change.account, state: change.state, since, reason };
+        self.writer.wake(&self.writer.push(op, None));
+        if let Some(told) = state_change(books, change) {
+            // No receiver is not an error: the next one asks for what is draining.
+            let _ = self.changes.send(told);
         }
     }
 

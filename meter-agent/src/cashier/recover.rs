@@ -51,6 +51,7 @@ impl Cashier {
         recovery.charge_open_holds(&loaded.holds, &jobs);
         let kept = recovery.believe_book(&loaded, book.as_ref(), survived);
         recovery.charge_floor(loaded.floor);
+        recovery.stop_unbound(&kept);
         let Recovery { mut accounts, ops, .. } = recovery;
         accounts.take_for_told();
         store.commit(&ops.iter())?;
@@ -210,6 +211,14 @@ impl Recovery {
             let hold = HoldRecord::unknown(AccountId::HOST, missing, self.now);
             self.charge(&hold, "an older ledger was accepted, which lacks what the host had spent since", None);
         }
+    }
+
+    /// What drained when the sidecar ended, and has no connections any more.
+    fn stop_unbound(&mut self, kept: &[(AccountId, AccountRef)]) {
+        let kept: HashSet<AccountId> = kept.iter().map(|(id, _)| *id).chain([AccountId::HOST]).collect();
+        let unbound = self.accounts.ids().filter(|id| !kept.contains(id));
+        let stopped: Changes = unbound.filter_map(|id| self.accounts.finish_stop(id)).collect();
+        self.tell(&stopped);
     }
 
     fn charge(&mut self, hold: &HoldRecord, reason: &str, resolves: Option<Resolves>) {

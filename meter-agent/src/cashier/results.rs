@@ -126,7 +126,7 @@ impl Cashier {
         // The mark comes first: an order without its row is still waited for.
         self.remember(provider, &result.id, pending, time);
         let wake = self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves: None }, None);
-        self.tell(&books, &changes);
+        self.tell(&mut books, &changes);
         line.iter().for_each(|&at| self.release_if_unused(&mut books, at));
         // Those who waited for this hold wait for an exchange that has ended.
         let told = self.serve(&mut books, &line);
@@ -240,7 +240,7 @@ impl Cashier {
         let line = books.accounts.line(id);
         let charged = Charged { at: row.time, cost: row.cost_usd, held: None };
         self.writer.wake(&self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves: None }, None));
-        self.tell(&books, &changes);
+        self.tell(&mut books, &changes);
         self.observe(&mut books, &line, &charged);
     }
 

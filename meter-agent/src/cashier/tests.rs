@@ -129,6 +129,52 @@ fn a_stop_drains_is_confirmed_and_is_lifted_by_money() {
     assert!(admit(&desk.cashier, desk.task, 399).is_ok());
 }
 
+#[tokio::test]
+async fn an_account_that_loses_its_cgroup_while_it_drains_is_stopped() {
+    let desk = desk(Some(100));
+    admit(&desk.cashier, desk.task, 100).unwrap().settle(row(100));
+    assert_eq!(state_of(&desk.cashier), State::Draining.as_str());
+    desk.cashier.unbind(&path("research/t"));
+    // The task's slot, and then its agent's.
+    desk.cashier.flush().await;
+    desk.cashier.flush().await;
+    assert_eq!(desk.cashier.bound().len(), 1, "the host's");
+    assert_eq!(state_of(&desk.cashier), State::Stopped.as_str());
+    desk.cashier.close().await;
+    let again = open(desk.dir.path(), &Page::new(), Some(100), false);
+    assert_eq!(state_of(&again), State::Stopped.as_str());
+}
+
+#[tokio::test]
+async fn an_account_without_a_cgroup_is_stopped_as_soon_as_its_limit_is_spent() {
+    let desk = desk(Some(100));
+    admit(&desk.cashier, desk.task, 60).unwrap().settle(row(60));
+    desk.cashier.unbind(&path("research/t"));
+    desk.cashier.flush().await;
+    desk.cashier.flush().await;
+    assert_eq!(state_of(&desk.cashier), State::Open.as_str());
+    desk.cashier.apply(&fake::plan(Some(50)), NOW);
+    assert_eq!(state_of(&desk.cashier), State::Stopped.as_str());
+    desk.cashier.apply(&fake::plan(Some(100)), NOW);
+    assert_eq!(state_of(&desk.cashier), State::Open.as_str());
+}
+
+#[tokio::test]
+async fn what_drained_before_a_reboot_is_stopped_after_it() {
+    let desk = desk(Some(100));
+    admit(&desk.cashier, desk.task, 100).unwrap().settle(row(100));
+    desk.cashier.close().await;
+    let again = open(desk.dir.path(), &Page::new(), Some(100), false);
+    assert_eq!(state_of(&again), State::Stopped.as_str());
+    let agent = again.bind(&path("research"), &fake::given(None), NOW).unwrap();
+    assert_eq!(again.ending(), [], "there is nothing to end");
+    assert!(!again.is_open(agent));
+}
+
+fn state_of(cashier: &Cashier) -> &'static str {
+    cashier.status_of(&path("research")).unwrap().state
+}
+
 #[test]
 fn a_dropped_hold_is_charged_in_full_as_unresolved() {
     let desk = desk(None);
