@@ -1,6 +1,6 @@
 //! A task's life: opened with a budget, gone on with, closed for good; and its labels.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use meter_tests::harness::{
     Daemon, Lab, LabOptions, Shell, binary,
@@ -48,6 +48,17 @@ fn reaped(lab: &Lab, task: &str) {
     lab.agent("reaped").task(task).run(&["true"]).expect_code(0);
     let path = format!("reaped/{task}");
     wait_for("an ended task's cgroup to go", SOON, || lab.daemon.account(&path).cgroups.is_empty().then_some(()));
+}
+
+/// A start that fails at the ledger, after it has entered its own cgroup.
+fn start_in_vain(lab: &Lab) {
+    let ledger = lab.daemon.data_dir().join("meter.db");
+    let aside = ledger.with_extension("aside");
+    fs::rename(&ledger, &aside).unwrap();
+    fs::create_dir(&ledger).unwrap();
+    assert!(!lab.daemon.output("daemon", &[]).status.success());
+    fs::remove_dir(&ledger).unwrap();
+    fs::rename(&aside, &ledger).unwrap();
 }
 
 #[test]
@@ -158,6 +169,8 @@ fn a_task_that_was_opened_for_whoever_enters_keeps_its_cgroup_until_it_is_closed
     reaped(&lab, "first");
     assert!(cgroup.exists());
     lab.daemon.kill();
+    start_in_vain(&lab);
+    assert!(cgroup.exists(), "a start that failed took it away");
     lab.daemon.launch();
     reaped(&lab, "second");
     assert!(cgroup.exists(), "a restart forgot that it is open");

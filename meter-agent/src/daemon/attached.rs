@@ -52,7 +52,7 @@ impl Home {
             if let Err(error) = cgroup::move_into(&self.root, std::process::id()) {
                 tracing::warn!(%error, "the daemon's cgroup can't be left and stays");
             }
-            self.tree.remove_all();
+            self.tree.remove_daemon();
         }
     }
 }

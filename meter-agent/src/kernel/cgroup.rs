@@ -96,6 +96,14 @@ impl CgroupTree {
         remove_empty(&self.path(account))
     }
 
+    /// Removes the daemon's own cgroup, and what is above it where nothing else is: an account's may be empty and open.
+    pub fn remove_daemon(&self) {
+        for folder in [DAEMON, AGENTS, METER] {
+            // Busy with somebody's process or cgroup, it stays.
+            let _ = fs::remove_dir(self.mount.join(folder));
+        }
+    }
+
     /// Removes every cgroup of meter that is empty; `false` when there was none.
     pub fn remove_all(&self) -> bool {
         let before = self.count();
