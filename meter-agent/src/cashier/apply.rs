@@ -11,15 +11,17 @@ use crate::{
 };
 
 impl Cashier {
-    /// Puts a config's plan into force; what was used stays. Renames come first: an account that exists under the new
-    /// name already, or has a cgroup, goes on under its name, and is returned.
+    /// Puts a config's plan into force; what was used stays. Renames come first: an account that has a cgroup goes on
+    /// under its name, and so does one whose new name another account has already, which is the one that is meant then.
+    /// Both are returned.
     pub fn apply(&self, plan: &Plan, now: Timestamp) -> Vec<AccountPath> {
         let mut books = self.books.lock();
         self.advance(&mut books, now);
         let kept = self.rename(&mut books, plan);
         let before = rules(&books);
         let mut made = Vec::new();
-        let changes = books.accounts.set_plan(&plan.with_old_names(&kept), &mut made);
+        let plan = plan.with_old_names(&yet_to_rename(&books, plan, &kept));
+        let changes = books.accounts.set_plan(&plan, &mut made);
         self.tell_made(&books, &made);
         self.tell_rules(&books, &before);
         self.changed(&mut books, &changes);
@@ -206,6 +208,12 @@ impl Cashier {
             }
         }
     }
+}
+
+/// Of those that keep their name, the ones that the plan means by the new one.
+fn yet_to_rename(books: &Books, plan: &Plan, kept: &[AccountPath]) -> Vec<AccountPath> {
+    let meant = |(from, to): &&(AccountPath, AccountPath)| kept.contains(from) && books.accounts.id(to).is_none();
+    plan.renamed.iter().filter(meant).map(|(from, _)| from.clone()).collect()
 }
 
 fn rules(books: &Books) -> Vec<Vec<LimitRule>> {

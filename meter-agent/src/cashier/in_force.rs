@@ -129,4 +129,21 @@ mod tests {
         assert_eq!(limits(&cashier.in_force(), "research"), ["3"]);
         assert!(cashier.status_of(&path("later")).is_none(), "and it can be renamed later");
     }
+
+    #[test]
+    fn who_goes_on_under_the_old_name_of_another_takes_no_limit_from_it() {
+        let (dir, page) = (tempfile::tempdir().unwrap(), Page::new());
+        let cashier = open(dir.path(), &page, Some(1_000), false);
+        let renamed = plan("[agent.later]\nwas = \"research\"\nbudget_usd = 3\n");
+        assert!(cashier.apply(&renamed, NOW).is_empty());
+        // A script that nobody told of the new name.
+        cashier.bind(&path("research/t"), &fake::given(None), NOW).unwrap();
+        assert!(cashier.can_not_rename(&renamed).is_empty());
+        cashier.apply(&renamed, NOW);
+        assert_eq!(limits(&cashier.in_force(), "later"), ["3"]);
+        let book = page.survivor();
+        drop(cashier);
+        let again = Cashier::open(dir.path(), book, &renamed, crate::cashier::Durability::Full, true, NOW).unwrap();
+        assert_eq!(limits(&again.in_force(), "later"), ["3"], "and after a restart");
+    }
 }

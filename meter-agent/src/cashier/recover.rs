@@ -110,7 +110,8 @@ impl Recovery {
         let mut kept = Vec::new();
         for (from, to) in &plan.renamed {
             let bound = |known: &LoadedAccount| known.bound.is_some() && known.path.is_within(from);
-            if survived && loaded.accounts.iter().any(bound) {
+            let is_due = self.accounts.id(to).is_none();
+            if is_due && survived && loaded.accounts.iter().any(bound) {
                 tracing::warn!(%from, %to, "not renamed: it has processes; end them and start the daemon again");
                 kept.push(from.clone());
                 continue;
