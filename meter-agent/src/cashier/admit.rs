@@ -61,7 +61,7 @@ pub(super) enum Tried {
 impl Tried {
     /// Of a try by one who can't wait.
     #[expect(clippy::result_large_err, reason = "as for Cashier::admit")]
-    fn last_word(self) -> Result<Hold, Refused> {
+    pub(super) fn last_word(self) -> Result<Hold, Refused> {
         match self {
             Self::Held(hold) => Ok(hold),
             Self::Refused(refused) => Err(refused),

@@ -70,23 +70,39 @@ impl Ticket {
         if let Ok(Ok(answer)) = tokio::time::timeout(self.wait, &mut self.told).await {
             return answer;
         }
-        // It may have come in between; else what can be had now is the last word.
-        match self.leave() {
-            Some(answer) => answer,
-            None => self.cashier.admit_now(&self.asked, clock::now()),
+        if let Some(answer) = self.give_up() {
+            return answer;
+        }
+        // It came to be looked at in this moment: its answer is on the way.
+        match (&mut self.told).await {
+            Ok(answer) => answer,
+            Err(_) => self.cashier.admit_now(&self.asked, clock::now()),
         }
     }
 
-    /// Leaves the queue; the answer where one has come in between.
-    fn leave(&mut self) -> Option<Answer> {
-        self.cashier.books.lock().waiting.waiters.remove(&self.number);
-        self.told.try_recv().ok()
+    /// Waits no longer: what can be had now is the last word. `None` where it does not stand in the queue any more.
+    fn give_up(&self) -> Option<Answer> {
+        let mut books = self.cashier.books.lock();
+        books.waiting.waiters.remove(&self.number)?;
+        let now = clock::now();
+        self.cashier.advance(&mut books, now);
+        let tried = self.cashier.attempt(&mut books, &self.asked, now, false);
+        self.cashier.serve_behind(books, &self.asked);
+        Some(tried.last_word())
+    }
+
+    fn leave(&self) {
+        let mut books = self.cashier.books.lock();
+        if books.waiting.waiters.remove(&self.number).is_some() {
+            self.cashier.serve_behind(books, &self.asked);
+        }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(Ok(hold)) = self.leave() {
+        self.leave();
+        if let Ok(Ok(hold)) = self.told.try_recv() {
             hold.release();
         }
     }
@@ -165,6 +181,16 @@ impl Cashier {
         told
     }
 
+    /// One who stood in the way may have left: what comes behind may fit. Frees the lock.
+    fn serve_behind(&self, mut books: MutexGuard<'_, Books>, asked: &Asked) {
+        let Some(id) = books.slots.owner(asked.account) else { return self.wake_all(books) };
+        let line = books.accounts.line(id);
+        let told = self.serve(&mut books, &line);
+        drop(books);
+        self.writer.wake_up();
+        told.tell();
+    }
+
     /// Looks at everyone who waits: limits, states or the time have changed. Frees the lock.
     pub(super) fn wake_all(&self, mut books: MutexGuard<'_, Books>) {
         let mut told = Told(Vec::new());
@@ -197,5 +223,34 @@ impl Cashier {
             books.waiting.leave_queue(on);
             told.0.push((waiter.tell, answer));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cashier::fake::{NOW, Page, asked, given, open, path};
+
+    #[tokio::test]
+    async fn an_answer_that_is_on_its_way_as_the_time_ends_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let cashier = open(dir.path(), &Page::new(), Some(100), false);
+        let task = cashier.bind(&path("research/t"), &given(None), NOW).unwrap();
+        let first = cashier.admit_now(&asked(task, 80), NOW).unwrap();
+        let (mut ticket, waiter) = {
+            let mut books = cashier.books.lock();
+            let on = books.slots.owner(task).unwrap();
+            let ticket = cashier.enqueue(&mut books, &asked(task, 60), on).unwrap();
+            let waiter = books.waiting.waiters.remove(&ticket.number).unwrap();
+            (ticket, waiter)
+        };
+        ticket.wait = Duration::ZERO;
+        let mut waiting = Box::pin(ticket.wait());
+        // It was looked at already, and is not refused for want of the room that it is just given.
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
+        first.release();
+        let granted = cashier.admit_now(&waiter.asked, NOW);
+        assert!(waiter.tell.send(granted).is_ok());
+        assert_eq!(waiting.await.unwrap().amount, Pico::new(60));
     }
 }

@@ -108,6 +108,20 @@ async fn whoever_leaves_waits_no_longer_and_holds_nothing() {
 }
 
 #[tokio::test]
+async fn who_leaves_the_head_of_a_queue_lets_those_behind_pass() {
+    let (_dir, cashier, task) = desk();
+    let _first = cashier.admit_now(&asked(task, 60), NOW).unwrap();
+    let large = waits(&cashier, task, 90).await;
+    let (small, smaller) = (waits(&cashier, task, 30).await, waits(&cashier, task, 10).await);
+    large.abort();
+    assert!(large.await.unwrap_err().is_cancelled());
+    // Long before their own time is over, and with nobody's hold ended.
+    let both = async { (small.await.unwrap().unwrap(), smaller.await.unwrap().unwrap()) };
+    let (small, smaller) = tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
+    assert_eq!((small.amount.get(), smaller.amount.get(), held(&cashier)), (30, 10, 100));
+}
+
+#[tokio::test]
 async fn a_hold_that_comes_as_its_owner_leaves_is_given_back() {
     let (_dir, cashier, task) = desk();
     for _ in 0..50 {
