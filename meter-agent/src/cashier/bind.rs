@@ -33,7 +33,7 @@ impl Cashier {
     /// What is given takes the place of what was given before; opening again continues with what is spent. A closed
     /// task can't be opened again.
     ///
-    /// Blocks until it is durable: call it where a thread may block.
+    /// Blocks until it is durable: call it where a thread may block. What could not be recorded is not bound.
     pub fn bind(&self, path: &AccountPath, given: &Given, now: Timestamp) -> Result<AccountRef, CashierError> {
         let (tell, told) = mpsc::sync_channel(1);
         let mut books = self.books.lock();
@@ -45,13 +45,17 @@ impl Cashier {
             return Err(CashierError::Closed { path: books.accounts.get(shut).path.clone() });
         }
         self.give(&mut books, id, given);
+        let was_bound = books.slots.binding(id).is_some_and(|binding| binding.named);
         let account = self.take_slots(&mut books, id)?;
         books.publish_line(id);
         let reply = Reply::First(Box::new(move |result| drop(tell.send(result))));
         let wake = self.writer.push(Op::Barrier, Some(reply));
         self.wake_all(books);
-        self.barrier(&wake, &told)?;
-        Ok(account)
+        let recorded = self.barrier(&wake, &told);
+        if recorded.is_err() && !was_bound {
+            self.unbind(path);
+        }
+        recorded.map(|()| account)
     }
 
     /// The account itself, or the nearest above it, that is a closed task.
@@ -162,7 +166,11 @@ impl Cashier {
             let parent = books.accounts.get(at).parent;
             let account = match books.slots.binding(at) {
                 Some(binding) if !binding.releasing => continue,
-                Some(binding) => binding.account,
+                Some(binding) => {
+                    binding.releasing = false;
+                    binding.again = binding.again.wrapping_add(1);
+                    binding.account
+                }
                 None => books.slots.take(at, parent).ok_or(CashierError::NoSlot(SLOTS))?,
             };
             self.writer.wake(&self.writer.push(Op::Bind { id: at, account }, None));
@@ -182,20 +190,20 @@ impl Cashier {
             return;
         }
         binding.releasing = true;
-        let me = self.me.clone();
+        let (me, again) = (self.me.clone(), binding.again);
         let reply = Reply::Durable(Box::new(move || {
             if let Some(cashier) = me.upgrade() {
-                cashier.released(id);
+                cashier.released(id, again);
             }
         }));
         self.writer.wake(&self.writer.push(Op::Unbind { id }, Some(reply)));
     }
 
     /// The ledger knows that the account is unbound; unless it was bound again meanwhile, the slot is free.
-    fn released(&self, id: AccountId) {
+    fn released(&self, id: AccountId, again: u32) {
         let mut books = self.books.lock();
         let unused = books.accounts.get(id).holds == 0;
-        let Some(binding) = books.slots.binding(id) else { return };
+        let Some(binding) = books.slots.binding(id).filter(|binding| binding.again == again) else { return };
         binding.releasing = false;
         if unused && !binding.named && binding.children == 0 {
             let parent = books.accounts.get(id).parent;

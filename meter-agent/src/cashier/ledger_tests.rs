@@ -190,3 +190,55 @@ async fn a_ledger_that_cannot_be_written_admits_nothing_and_loses_nothing() {
     assert_eq!(rows.iter().map(|r| r.cost_usd.get()).sum::<i64>(), 34);
     assert_eq!(rows.iter().map(Row::refusals).sum::<u64>(), 50);
 }
+
+/// Who is bound, as the ledger has it.
+fn bound_in_the_ledger(dir: &Path) -> Vec<String> {
+    let file = rusqlite::Connection::open(dir.join("meter.db")).unwrap();
+    let mut list = file.prepare("SELECT path FROM accounts WHERE slot IS NOT NULL ORDER BY path").unwrap();
+    list.query_map([], |r| r.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+fn bound(cashier: &Cashier) -> Vec<String> {
+    cashier.bound().into_iter().map(|(path, _)| path.to_string()).filter(|path| path != "host").collect()
+}
+
+/// Until the ledger can be written, and has heard of everything.
+async fn writable(cashier: &Cashier) {
+    while cashier.ledger_fault().is_some() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // A slot that is given back may free the one above it.
+    for _ in 0..3 {
+        cashier.flush().await;
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_bound_for_want_of_the_ledger_keeps_no_slot() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cashier, _task) = level(dir.path(), Durability::Full);
+    cashier.flush().await;
+    let lock = block(dir.path());
+    for name in ["research/u", "other/t"] {
+        let refused = cashier.bind(&path(name), &super::fake::given(None), NOW);
+        assert!(matches!(refused, Err(CashierError::NotWritable(_))), "{name}");
+    }
+    drop(lock);
+    writable(&cashier).await;
+    assert_eq!(bound(&cashier), ["research", "research/t"]);
+    assert_eq!(bound_in_the_ledger(dir.path()), ["research", "research/t"]);
+}
+
+#[tokio::test]
+async fn one_that_comes_and_goes_while_the_ledger_is_blocked_is_unbound_in_it_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cashier, _task) = level(dir.path(), Durability::Full);
+    cashier.flush().await;
+    let lock = block(dir.path());
+    cashier.unbind(&path("research/t"));
+    cashier.bind(&path("research/t"), &super::fake::given(None), NOW).unwrap_err();
+    cashier.unbind(&path("research/t"));
+    drop(lock);
+    writable(&cashier).await;
+    assert_eq!((bound(&cashier), bound_in_the_ledger(dir.path())), (Vec::new(), Vec::new()));
+}

@@ -24,6 +24,8 @@ pub(super) struct Binding {
     pub(super) children: u32,
     /// The ledger is being told that the slot is given back.
     pub(super) releasing: bool,
+    /// How often it was bound again while the ledger was being told: what was begun before is void.
+    pub(super) again: u32,
 }
 
 pub(super) struct Slots {
@@ -129,7 +131,7 @@ impl Slots {
         if self.bindings.len() <= index {
             self.bindings.resize(index + 1, None);
         }
-        self.bindings[index] = Some(Binding { account, named: false, children: 0, releasing: false });
+        self.bindings[index] = Some(Binding { account, named: false, children: 0, releasing: false, again: 0 });
     }
 
     fn bound_as(&self, id: AccountId) -> Option<&Binding> {
