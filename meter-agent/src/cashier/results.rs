@@ -38,7 +38,7 @@ pub(super) struct Jobs {
 enum Job {
     /// `amount` is set aside for it.
     Pending { record: Arc<HoldRecord>, amount: Pico },
-    /// `row` charged `charged` in its place.
+    /// `row` charged `charged` in its place, at the time `since`.
     Lapsed { row: ExchangeId, account: AccountId, charged: Pico, since: Timestamp },
 }
 
@@ -156,9 +156,10 @@ impl Cashier {
                         row.corrects = Some(record.id);
                         self.end_parked(&record, amount, row);
                     }
-                    Job::Lapsed { row: charged_by, account, charged, .. } => {
+                    Job::Lapsed { row: charged_by, account, charged, since } => {
                         row.corrects = Some(charged_by);
                         row.cost_usd = row.cost_usd.saturating_sub(charged);
+                        row.detail.counts_at = (row.cost_usd < Pico::ZERO).then_some(since);
                         row.reason = Some(format!(
                             "${charged} were charged before the result was seen; the cost is the difference"
                         ));
@@ -198,9 +199,10 @@ impl Cashier {
             // Its exchange was counted when it ended.
             row.count = 0;
             let (id, account, charged) = (row.id, record.account, row.cost_usd);
+            let since = row.posting(Some(record.tokens)).at;
             self.end_parked_in(&mut books, &record, amount, row);
-            self.remember(&provider, &result, ResultState::Lapsed { row: id, account, charged }, now);
-            let lapsed = Job::Lapsed { row: id, account, charged, since: now };
+            self.remember(&provider, &result, ResultState::Lapsed { row: id, account, charged }, since);
+            let lapsed = Job::Lapsed { row: id, account, charged, since };
             books.jobs.waiting.insert((provider, result), lapsed);
         }
         self.writer.push_quietly(Op::PruneResults { before: forgotten, keep: RESULTS_MAX }, None);

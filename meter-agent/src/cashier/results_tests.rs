@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use super::{
-    Cashier,
-    fake::{NOW, Page, admit, assert_published, given, open, path, row, spent},
+    Cashier, Durability, Plan,
+    fake::{NOW, Page, admit, asked, assert_published, given, open, path, row, spent},
     results::{RESULT_MEMORY, RESULT_WAIT},
 };
 use crate::{
+    accounts::{Category, LimitKey, LimitRule, Window, policy::Policy},
     clock::Timestamp,
     exchange::{Outcome, Row, results::Verdict},
     ledger::{Reader, RowFilter},
+    measure::Unit,
     money::Pico,
     usage::{ResultRef, Standing},
 };
@@ -145,6 +147,60 @@ async fn a_correction_opens_an_account_that_has_money_again() {
     assert_eq!(show(&cashier, 25), Verdict::Charge);
     assert!(cashier.is_open(account));
     assert_published(&cashier, &page);
+}
+
+/// So much a day, and so many requests.
+fn daily(amount: i64, requests: i64) -> Plan {
+    let limit = |window, unit, amount| LimitRule { key: LimitKey { window, category: Category::ANY, unit }, amount };
+    let limits = vec![limit(Window::Day, Unit::Usd, amount), limit(Window::Total, Unit::Requests, requests)];
+    Plan { agents: vec![(path("research"), Policy { limits, ..Policy::default() })], ..Plan::default() }
+}
+
+#[tokio::test]
+async fn a_correction_makes_no_room_in_a_day_that_it_was_not_charged_in() {
+    let day = |days: u64| after(std::time::Duration::from_hours(24 * days));
+    for restart in [false, true] {
+        let (dir, mut page) = (tempfile::tempdir().unwrap(), Page::new());
+        let plan = daily(100, 100);
+        let mut cashier = open(dir.path(), &page, None, false);
+        cashier.apply(&plan, NOW);
+        order(&cashier);
+        cashier.lapse_results(day(1));
+        let seen = result(Standing::Repeat);
+        assert_eq!(cashier.see_result("openai", &seen), Verdict::Charge);
+        let late = Row { time: day(3), ..row(10) };
+        cashier.tick(day(3));
+        cashier.bill_result(late, None, "openai", &seen);
+        assert_eq!(spent(&cashier, "research"), 10);
+        if restart {
+            cashier.flush().await;
+            page = page.survivor();
+            cashier.close().await;
+            drop(cashier);
+            cashier = Cashier::open(dir.path(), Arc::clone(&page) as _, &plan, Durability::Full, true, day(3)).unwrap();
+        }
+        let task = cashier.bind(&path("research/t"), &given(None), day(3)).unwrap();
+        let ordinary = cashier.admit_now(&asked(task, 100), day(3)).unwrap();
+        ordinary.settle(Row { time: day(3), ..row(100) });
+        assert!(cashier.admit_now(&asked(task, 1), day(3)).is_err(), "100 a day are 100, restart: {restart}");
+    }
+}
+
+#[tokio::test]
+async fn an_order_counts_as_one_request_whatever_becomes_of_its_result() {
+    for (lapses, cost) in [(false, 25), (true, 25), (true, 75)] {
+        let (dir, page) = (tempfile::tempdir().unwrap(), Page::new());
+        let cashier = open(dir.path(), &page, None, false);
+        cashier.apply(&daily(1_000, 100), NOW);
+        order(&cashier);
+        if lapses {
+            cashier.lapse_results(after(RESULT_WAIT));
+        }
+        assert_eq!(show(&cashier, cost), Verdict::Charge);
+        let status = cashier.status_of(&path("research")).unwrap();
+        let requests = status.limits.iter().find(|limit| limit.unit == "requests").unwrap();
+        assert_eq!((requests.spent.as_str(), requests.held.as_str()), ("1", "0"), "lapses: {lapses}, {cost}");
+    }
 }
 
 #[tokio::test]

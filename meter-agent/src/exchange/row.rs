@@ -205,6 +205,10 @@ pub struct Detail {
     pub overage: bool,
     /// The model that was asked for, where a cheaper one took its place.
     pub degraded_from: Option<String>,
+    /// Of a correction that gives money back: when the charge was posted that it corrects. It counts in the windows
+    /// that have that one, and makes no room in those that have not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts_at: Option<Timestamp>,
 }
 
 impl Detail {
@@ -234,14 +238,25 @@ impl Row {
                 count(self.usage.input_tokens.saturating_add(self.usage.output_tokens))
             }
         };
-        let counts = held_tokens.is_some() || self.cost_usd.is_positive();
-        let requests = if counts { count(self.exchanges()) } else { 0 };
+        let requests = match held_tokens {
+            // Also where its exchange was counted before: the request was not.
+            Some(_) if self.outcome.is_exchange() => count(self.count.max(1)),
+            None if self.cost_usd.is_positive() => count(self.exchanges()),
+            Some(_) | None => 0,
+        };
+        // The charge that it corrects stands for both.
+        let (tokens, requests) = if self.is_correction(held_tokens) { (0, 0) } else { (tokens, requests) };
         let lasted = count(self.duration_ms).saturating_mul(1_000);
         Posting {
             category: Category::named(&self.category),
             used: Amounts { usd: self.cost_usd, tokens, requests },
-            at: Timestamp::from_micros(self.time.micros().saturating_add(lasted)),
+            at: self.detail.counts_at.unwrap_or(Timestamp::from_micros(self.time.micros().saturating_add(lasted))),
         }
+    }
+
+    /// Whether it says the difference to what was charged before, and ends no hold.
+    fn is_correction(&self, held_tokens: Option<i64>) -> bool {
+        held_tokens.is_none() && self.corrects.is_some()
     }
 
     /// How many exchanges the row counts for.
