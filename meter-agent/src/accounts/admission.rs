@@ -180,7 +180,10 @@ impl Account {
     fn hold(&mut self, category: Category, amounts: &Amounts) {
         self.hold_granted = self.hold_granted.wrapping_add(amounts.usd);
         self.holds += 1;
-        self.smallest_hold = Some(self.smallest_hold.map_or(amounts.usd, |least| least.min(amounts.usd)));
+        // What costs nothing says nothing of what an ordinary request needs.
+        if amounts.usd.is_positive() {
+            self.smallest_hold = Some(self.smallest_hold.map_or(amounts.usd, |least| least.min(amounts.usd)));
+        }
         self.each(category, |tally| tally.held = tally.held.plus(*amounts));
     }
 

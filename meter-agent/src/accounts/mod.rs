@@ -105,8 +105,8 @@ pub struct Account {
     /// Money given by `fund`; it raises the budget while there is one, and waits for one otherwise.
     pub funded: Pico,
     pub extensions: Vec<Extension>,
-    /// The smallest hold granted since the account was last funded, raised or reset: what an ordinary request of it
-    /// needs. `None` until there was one.
+    /// The smallest hold of money granted since the account was last funded, raised or reset: what an ordinary request
+    /// of it needs. `None` until there was one.
     pub smallest_hold: Option<Pico>,
     /// By category, that of everything first.
     tallies: SmallVec<[(Category, Tally); 2]>,

@@ -66,6 +66,26 @@ async fn an_exchange_is_held_settled_and_written() {
     assert_eq!(totals, [("host", 120, 0, 1), ("research", 120, 0, 1), ("research/t", 120, 0, 1)]);
 }
 
+#[tokio::test]
+async fn a_loop_is_stopped_at_its_first_refusal_whatever_came_for_nothing_before() {
+    for restart in [false, true] {
+        let desk = desk(Some(1_000));
+        admit(&desk.cashier, desk.task, 0).unwrap().settle(row(0));
+        admit(&desk.cashier, desk.task, 600).unwrap().settle(row(600));
+        let Desk { dir, page, mut cashier, mut task } = desk;
+        if restart {
+            cashier.flush().await;
+            cashier.close().await;
+            drop(cashier);
+            cashier = open(dir.path(), &page, Some(1_000), true);
+            task = cashier.bind(&path("research/t"), &fake::given(None), NOW).unwrap();
+        }
+        assert!(admit(&cashier, task, 600).is_err());
+        let state = cashier.status_of(&path("research")).unwrap().state;
+        assert_eq!(state, "draining", "restart: {restart}");
+    }
+}
+
 #[test]
 fn sixty_four_at_once_never_spend_more_than_the_budget() {
     let desk = desk(Some(1_000));

@@ -139,7 +139,9 @@ impl<'a> Batch<'a> {
                 for &at in line {
                     let totals = self.accounts.entry(at).or_default();
                     totals.held = totals.held.saturating_add(hold.amount.get());
-                    totals.smallest_hold = Some(totals.smallest_hold.map_or(hold.amount, |s| s.min(hold.amount)));
+                    if hold.amount.is_positive() {
+                        totals.smallest_hold = Some(totals.smallest_hold.map_or(hold.amount, |s| s.min(hold.amount)));
+                    }
                 }
                 if self.passing.contains(&hold.id) { Ok(()) } else { insert_hold(tx, hold) }
             }

@@ -140,7 +140,8 @@ fn account(row: &SqlRow<'_>) -> rusqlite::Result<LoadedAccount> {
         since: Timestamp::from_micros(row.get(13)?),
         reason: row.get(14)?,
         status: row.get::<_, Option<String>>(15)?.and_then(|status| TaskStatus::named(&status)),
-        smallest_hold: pico(row, 5)?,
+        // One of nothing is from before those were left out.
+        smallest_hold: pico(row, 5)?.filter(|least| least.is_positive()),
         state: parsed(row, 6)?,
         spent: Pico::new(row.get(7)?),
         exchanges: count(row, 8)?,
