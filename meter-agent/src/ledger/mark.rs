@@ -104,13 +104,12 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// The file says it from the first [`Self::write`] or commit on.
     pub(super) fn new(data_dir: &Path, mark: Mark) -> Self {
         let file =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o640).open(data_dir.join(FILE_NAME));
         let file = file.inspect_err(|error| tracing::warn!(%error, "meter.mark can't be made beside the ledger")).ok();
-        let standing = Self { mark, file };
-        standing.write();
-        standing
+        Self { mark, file }
     }
 
     /// Part of every transaction: the next commit's number.
@@ -131,7 +130,7 @@ impl Standing {
         self.file.as_ref().map_or(Ok(()), File::sync_data)
     }
 
-    fn write(&self) {
+    pub(super) fn write(&self) {
         if let Some(file) = &self.file {
             // A mark that is behind is no failure of what it marks.
             let _ = file.write_all_at(self.mark.line().as_bytes(), 0);

@@ -71,6 +71,10 @@ impl Store {
         }
         prepare(&mut connection, version).map_err(reading)?;
         let standing = Standing::new(data_dir, mark::of(&connection, STEPS.len()).map_err(reading)?);
+        // What an older one lacks is known by the mark alone, until it is accepted.
+        if accept == Accept::Newest {
+            standing.write();
+        }
         Ok(Self { connection, path, standing, unchecked, _lock: lock })
     }
 
@@ -96,6 +100,7 @@ impl Store {
         run().map_err(|e: rusqlite::Error| LedgerError::writing(&store.path, &e))?;
         let accepted = Mark { commits: mark.commits.max(ledger.commits), ..mark };
         store.standing = Standing::new(data_dir, accepted);
+        store.standing.write();
         store.close()?;
         Ok(Some(mark.spent.saturating_sub(ledger.spent).max(Pico::ZERO)))
     }
