@@ -227,10 +227,13 @@ pub(super) const UPSERT_QUARTER: &str = "INSERT INTO quarters (account, quarter,
     usd = min(usd + excluded.usd, 9223372036854775807), tokens = min(tokens + excluded.tokens, 9223372036854775807), \
     requests = requests + excluded.requests";
 
-/// What lies before a quarter, into the one that stands for everything old.
+/// What lies before a quarter, into the one that stands for everything old. In two parts, each of which fits an
+/// integer: SQLite's own sum of two amounts at their cap is an error.
 pub(super) const FOLD_QUARTERS: &str = "INSERT INTO quarters (account, quarter, category, usd, tokens, requests) \
-    SELECT account, 0, category, sum(usd), sum(tokens), sum(requests) FROM quarters \
-    WHERE quarter <> 0 AND quarter < ?1 GROUP BY account, category \
+    SELECT account, 0, category, \
+    min(sum(usd / 1000000000000) * 1000000000000 + sum(usd % 1000000000000), 9223372036854775807), \
+    min(sum(tokens / 1000000000000) * 1000000000000 + sum(tokens % 1000000000000), 9223372036854775807), \
+    sum(requests) FROM quarters WHERE quarter <> 0 AND quarter < ?1 GROUP BY account, category \
     ON CONFLICT DO UPDATE SET usd = min(usd + excluded.usd, 9223372036854775807), \
     tokens = min(tokens + excluded.tokens, 9223372036854775807), requests = requests + excluded.requests";
 

@@ -106,6 +106,21 @@ fn absurd_counts_are_capped_and_hinder_nothing() {
 }
 
 #[test]
+fn absurd_amounts_in_old_quarters_are_capped_and_keep_nothing_from_being_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let ops = [1, 2, 3].map(|day| plain(OTHER, on_day(day, "b", i64::MAX)));
+    store.commit(&ops.iter()).unwrap();
+    let before = crate::accounts::quarter(day(9));
+    for _ in 0..2 {
+        store.commit(&[Op::FoldQuarters { before }].iter()).unwrap();
+        let quarters = store.load().unwrap().quarters;
+        let [all] = &quarters[..] else { panic!("{quarters:?}") };
+        assert_eq!((all.quarter, all.used.usd), (0, Pico::MAX));
+    }
+}
+
+#[test]
 fn the_writer_rolls_up_when_it_has_nothing_else_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = store(dir.path());
@@ -201,6 +216,27 @@ fn an_older_copy_put_back_is_refused_until_it_is_accepted_and_then_the_host_s_sp
     assert_eq!(Store::accept_older(dir.path()).unwrap(), None, "there is nothing to accept any more");
     // What it replaced is now the one that came before.
     assert!(Store::open(dir.path()).is_ok());
+}
+
+#[test]
+fn an_older_copy_whose_acceptance_fails_half_way_is_still_known_to_be_one() {
+    let (dir, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut newest = store(dir.path());
+    spend(&mut newest, 5);
+    newest.close().unwrap();
+    copy(dir.path(), backup.path());
+    let mut newest = Store::open(dir.path()).unwrap();
+    spend(&mut newest, 15);
+    newest.close().unwrap();
+    copy(backup.path(), dir.path());
+    let file = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    file.execute_batch("CREATE TRIGGER full BEFORE INSERT ON meta BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        .unwrap();
+    assert!(Store::accept_older(dir.path()).is_err());
+    assert!(older(dir.path()).contains("$0.000000000015"));
+    file.execute_batch("DROP TRIGGER full").unwrap();
+    drop(file);
+    assert_eq!(Store::accept_older(dir.path()).unwrap(), Some(Pico::new(15)));
 }
 
 #[test]
