@@ -335,6 +335,7 @@ impl History {
     /// Mostly it goes on; now and then it is set, by an hour either way, or by days.
     fn clock(&mut self) {
         let by = match self.dice.below(20) {
+            0 if self.dice.below(4) == 0 => -self.dice.amount(90 * 24 * HOUR.unsigned_abs()),
             0 => -HOUR - self.dice.amount(HOUR.unsigned_abs()),
             1 => self.dice.amount(40 * 24 * HOUR.unsigned_abs()),
             2..=4 => HOUR,

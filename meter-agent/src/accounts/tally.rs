@@ -14,6 +14,8 @@ use crate::{clock::Timestamp, measure::Amounts, money::Pico};
 
 /// Quarters that are kept: a month, and the fortnight that a baseline is made of, with a week to spare.
 pub const QUARTERS_KEPT: i64 = 40 * 24 * 4;
+/// As many are held in memory: all of that time, where something is used in each.
+const QUARTERS_MAX: usize = 40 * 24 * 4;
 
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -43,7 +45,8 @@ impl Tally {
             Some((last, _)) if *last > quarter => self.insert(quarter, used),
             Some(_) | None => self.quarters.push_back((quarter, used)),
         }
-        while self.quarters.front().is_some_and(|(first, _)| *first < quarter - QUARTERS_KEPT) {
+        // By their number and not by the time of this one, which may come from a clock that is set back again.
+        if self.quarters.len() > QUARTERS_MAX {
             self.quarters.pop_front();
         }
         for (start, amounts) in &mut self.windows {
@@ -168,10 +171,20 @@ mod tests {
     }
 
     #[test]
-    fn what_no_window_reaches_any_more_is_only_in_the_total() {
+    fn a_clock_that_was_far_ahead_for_a_while_gives_nothing_twice() {
         let mut tally = Tally::default();
-        post(&mut tally, "2026-01-01T00:00:00Z", 5);
-        post(&mut tally, "2026-11-21T10:00:00Z", 1);
-        assert_eq!((tally.quarters.len(), tally.total().usd.get()), (1, 6));
+        post(&mut tally, "2026-11-21T10:00:00Z", 50);
+        post(&mut tally, "2030-01-01T00:00:00Z", 1);
+        assert_eq!(used(&tally, "2026-11-21T10:01:00Z"), [51; 5]);
+    }
+
+    #[test]
+    fn what_no_window_reaches_any_more_is_in_the_end_only_in_the_total() {
+        let mut tally = Tally::default();
+        let first = at("2026-01-01T00:00:00Z").micros();
+        for n in 0..QUARTERS_KEPT + 10 {
+            tally.post(Timestamp::from_micros(first + n * QUARTER_MICROS), Amounts::usd(Pico::new(1)));
+        }
+        assert_eq!((tally.quarters.len(), tally.total().usd.get()), (QUARTERS_MAX, QUARTERS_KEPT + 10));
     }
 }
