@@ -126,19 +126,18 @@ impl Accounts {
         self.refresh_and_tell(id)
     }
 
-    /// Moves to `now`: windows begin, extensions and accounts end. Told are the accounts that open or drain by it.
-    ///
-    /// Costs nothing while none does.
-    pub fn advance(&mut self, now: Timestamp) -> Changes {
+    /// Moves to `now`: windows begin, extensions and accounts end. Told are the accounts that open or drain by it;
+    /// what is left of others may be another amount too. `None`, at no cost, where nothing begins and nothing ends.
+    pub fn advance(&mut self, now: Timestamp) -> Option<Changes> {
         // Times are taken before the lock is, so that they come a little out of order.
         let late = self.now.micros().saturating_sub(now.micros());
         if (1..=OUT_OF_ORDER_MAX).contains(&late) {
-            return Changes::new();
+            return None;
         }
         self.now = now;
         let began = self.calendar.at(now);
         if !began && late <= 0 && self.deadline.is_none_or(|at| now < at) {
-            return Changes::new();
+            return None;
         }
         let starts = *self.calendar.starts();
         for id in self.ids() {
@@ -148,7 +147,7 @@ impl Accounts {
                 account.smallest_hold = None;
             }
         }
-        self.refresh_all()
+        Some(self.refresh_all())
     }
 
     /// Works out again what is in force for every account.

@@ -33,7 +33,8 @@ impl Cashier {
     /// Lets windows begin, and extensions and accounts end; for a clock to call now and then.
     pub fn tick(&self, now: Timestamp) {
         let mut books = self.books.lock();
-        if self.advance(&mut books, now) {
+        self.advance(&mut books, now);
+        if std::mem::take(&mut books.moved) {
             self.wake_all(books);
         }
     }
@@ -131,16 +132,12 @@ impl Cashier {
         Ok(left)
     }
 
-    /// Moves the accounts to `now`; whether that changed any of them.
-    pub(super) fn advance(&self, books: &mut Books, now: Timestamp) -> bool {
-        let before = *books.accounts.calendar().starts();
-        let changes = books.accounts.advance(now);
-        let began = before != *books.accounts.calendar().starts();
-        if began {
-            books.accounts.ids().for_each(|id| books.slots.publish(&books.accounts, id));
-        }
+    /// Moves the accounts to `now`. Whoever waits is looked at by the next tick, if not before.
+    pub(super) fn advance(&self, books: &mut Books, now: Timestamp) {
+        let Some(changes) = books.accounts.advance(now) else { return };
+        books.moved = true;
+        books.accounts.ids().for_each(|id| books.slots.publish(&books.accounts, id));
         self.changed(books, &changes);
-        began || !changes.is_empty()
     }
 
     /// Publishes and tells accounts that changed their state, or of which that is to be told again.

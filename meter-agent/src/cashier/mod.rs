@@ -114,6 +114,8 @@ struct Books {
     slots: Slots,
     jobs: Jobs,
     waiting: Waiting,
+    /// Windows began, or extensions ended, since those who wait were looked at for that.
+    moved: bool,
     /// Refusals that are counted, and not written yet.
     refusals: Refusals,
 }

@@ -60,7 +60,8 @@ impl Cashier {
         }
 
         let (refusals, waiting) = (Refusals::default(), Waiting::default());
-        let books = Books { slots: slots(book, &accounts, &kept), accounts, jobs, refusals, waiting };
+        let slots = slots(book, &accounts, &kept);
+        let books = Books { slots, accounts, jobs, refusals, waiting, moved: false };
         books.accounts.ids().for_each(|id| books.slots.publish(&books.accounts, id));
         let writer = Arc::new(Writer::start(store).map_err(|e| CashierError::Other(e.to_string()))?);
         Ok(Arc::new_cyclic(|me| Self {

@@ -1,6 +1,6 @@
 //! Windows, limits and states over time and over restarts: what was used is used once, whatever the clock does.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use meter_common::AccountRef;
 
@@ -184,6 +184,36 @@ async fn an_extension_ends_by_itself_also_over_a_restart() {
     let (cashier, task) = start(dir.path(), &plan(&budget), after(2 * HOUR));
     assert!(!cashier.is_open(task));
     assert_eq!(used(&cashier), [120]);
+}
+
+#[test]
+fn what_is_left_when_an_extension_ends_is_what_the_kernel_reads() {
+    let (dir, page) = (tempfile::tempdir().unwrap(), Page::new());
+    let cashier = super::fake::open(dir.path(), &page, Some(100), false);
+    let task = cashier.bind(&path("research/t"), &given(None), NOW).unwrap();
+    spend(&cashier, task, 20, NOW);
+    cashier.extend(&path("research"), Pico::new(50), after(HOUR / 3), 0, NOW).unwrap();
+    cashier.tick(after(HOUR / 2));
+    assert_eq!(used(&cashier), [20]);
+    super::fake::assert_published(&cashier, &page);
+}
+
+#[tokio::test]
+async fn a_new_window_is_there_for_who_waits_whoever_took_notice_of_it_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cashier, task) = start(dir.path(), &plan(&[rule(Window::Hour, "any", Unit::Usd, 100)]), NOW);
+    spend(&cashier, task, 60, NOW);
+    let _long = cashier.admit_now(&asked(task, 30), NOW).unwrap();
+    let theirs = Arc::clone(&cashier);
+    #[expect(clippy::disallowed_methods, reason = "what it comes to is asked for")]
+    let waiter = tokio::spawn(async move { theirs.admit(asked(task, 40), NOW).await });
+    while cashier.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let other = cashier.admit_now(&asked(task, 10), after(HOUR)).unwrap();
+    cashier.tick(after(HOUR + 1));
+    let waiter = tokio::time::timeout(Duration::from_secs(10), waiter).await.unwrap();
+    assert_eq!(waiter.unwrap().unwrap().amount.get() + other.amount.get(), 50);
 }
 
 #[tokio::test]
