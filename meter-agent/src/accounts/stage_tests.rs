@@ -233,6 +233,34 @@ fn a_day_far_above_the_fortnight_before_it_is_told_once() {
 }
 
 #[test]
+fn an_account_whose_time_is_not_over_after_all_opens_again() {
+    let (mut accounts, id) = total(100, Policy { until: Some(after(60 * MINUTE)), ..Policy::default() });
+    let state = |accounts: &Accounts| accounts.get(id).state;
+    for _ in 0..2 {
+        // A clock that is wrong by a day, and set right.
+        accounts.advance(after(DAY));
+        assert_eq!(state(&accounts), State::Draining);
+        accounts.finish_stop(id);
+        accounts.advance(after(MINUTE));
+        assert_eq!(state(&accounts), State::Open);
+    }
+}
+
+#[test]
+fn the_time_in_which_a_limit_is_meant_to_be_spent_begins_with_its_own_use() {
+    let watch = Watch { expect: Some(Duration::from_mins(10)), ..Watch::default() };
+    let search = Category::of("web-search");
+    let key = LimitKey { window: Window::Total, category: search, unit: Unit::Usd };
+    let (mut accounts, id) = agent(Policy { limits: vec![LimitRule { key, amount: 100 }], watch, ..Policy::default() });
+    charge(&mut accounts, id, 5);
+    let at = after(30 * MINUTE);
+    accounts.charge(id, &Posting { category: search, used: Amounts::usd(Pico::new(90)), at });
+    let line = accounts.line(id);
+    let notices = accounts.look(&line, &Charged { at, cost: Pico::new(90), held: Some(Pico::new(90)) });
+    assert!(kinds(&notices).contains(&EventKind::Pace), "{notices:?}");
+}
+
+#[test]
 fn a_charge_beyond_its_hold_is_told_once_an_hour() {
     let (mut accounts, id) = total(1_000, Policy::default());
     let mut overrun = |at| {

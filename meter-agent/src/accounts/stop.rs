@@ -88,7 +88,7 @@ impl Accounts {
         let (account, spent) = (self.get(id), self.is_spent(id));
         if account.state == State::Open && spent {
             self.drain(id, &mut changes);
-        } else if (raised || account.walls_requests_only() || self.has_begun_anew(id))
+        } else if (raised || account.walls_requests_only() || self.has_begun_anew(id) || self.ends_later_again(id))
             && matches!(account.state, State::Draining | State::Stopped)
             && !spent
         {
@@ -113,6 +113,12 @@ impl Accounts {
         let starts = self.calendar().starts();
         let began = |window| RECURRING.iter().position(|w| *w == window).is_some_and(|i| starts[i] > account.since);
         account.limits.iter().any(|limit| limit.key.is_any_money() && began(limit.key.window))
+    }
+
+    /// Whether the account stopped because its time was over, and by a clock that was set back it is not.
+    fn ends_later_again(&self, id: AccountId) -> bool {
+        let account = self.get(id);
+        account.policy.until.is_some_and(|until| account.since >= until && until > self.now)
     }
 
     fn is_used_up_for(&self, id: AccountId, ask: &Ask<'_>) -> bool {

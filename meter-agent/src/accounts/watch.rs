@@ -217,6 +217,10 @@ impl Accounts {
         let Some(expect) = self.get(id).policy.expect else { return };
         for limit in self.get(id).limits.clone() {
             let (used, start) = (self.used_of(self.get(id), &limit), self.start_of(limit.key));
+            // The charge was for something else, and the limit's time has not begun.
+            if used <= 0 {
+                continue;
+            }
             let mut course = self.course(id, &limit, charged, used);
             let early = charged.at.micros() - course.first.micros() <= micros(expect) / PACE_PART;
             let gone = i128::from(used) * 100 >= i128::from(limit.amount) * PACE_PERCENT;
