@@ -177,6 +177,11 @@ impl Cashier {
 
     fn rename(&self, books: &mut Books, plan: &Plan) -> Vec<AccountPath> {
         let mut kept = Vec::new();
+        if !plan.renamed.is_empty() {
+            // What gathered was refused to the old name.
+            let rows = books.refusals.all();
+            self.write_rows(books, rows);
+        }
         for (from, to) in &plan.renamed {
             let bound = books.slots.bound().any(|(id, _)| books.accounts.get(id).path.is_within(from));
             if books.accounts.id(from).is_none() {

@@ -113,6 +113,21 @@ async fn a_storm_of_refusals_is_a_row_a_minute_and_each_of_them_is_counted() {
     assert!(totals.iter().all(|t| t.refusals == 1_500), "{totals:?}");
 }
 
+#[tokio::test]
+async fn refusals_that_have_gathered_stay_with_an_agent_that_is_renamed() {
+    let dir = tempfile::tempdir().unwrap();
+    let cashier = open(dir.path(), &Page::new(), Some(1_000), false);
+    for _ in 0..3 {
+        cashier.record(Row { account: path("research"), ..refused(NOW) });
+    }
+    let renamed = [(path("research"), path("later"))].to_vec();
+    assert!(cashier.apply(&Plan { renamed, ..Plan::default() }, NOW).is_empty());
+    cashier.close().await;
+    let totals = Reader::open(dir.path()).unwrap().accounts().unwrap();
+    let of = |name: &str| totals.iter().find(|t| t.path == path(name)).unwrap().refusals;
+    assert_eq!((of("host"), of("later")), (3, 3));
+}
+
 /// Another process that has the ledger locked.
 fn block(dir: &Path) -> rusqlite::Connection {
     let other = rusqlite::Connection::open(dir.join("meter.db")).unwrap();
