@@ -68,9 +68,17 @@ async fn one_request_after_the_other_passes_in_order_and_who_leaves_takes_no_tur
 
 #[tokio::test]
 async fn money_lets_everybody_pass_who_is_slowed_down() {
-    let desk = desk(1_000, Policy { throttle: Some(Throttle::PerMinute(1)), ..Policy::default() });
+    for throttle in [Throttle::PerMinute(1), Throttle::Proportional(Duration::from_mins(10))] {
+        money_lets_pass(throttle).await;
+    }
+}
+
+async fn money_lets_pass(throttle: Throttle) {
+    let desk = desk(1_000, Policy { throttle: Some(throttle), ..Policy::default() });
     desk.spend(950);
-    desk.admit().await.unwrap().release();
+    if throttle == Throttle::PerMinute(1) {
+        desk.admit().await.unwrap().release();
+    }
     let cashier = Arc::clone(&desk.cashier);
     let task = desk.task;
     #[expect(clippy::disallowed_methods, reason = "the test waits for it")]

@@ -86,11 +86,24 @@ impl Cashier {
         let _place = self.gates.enter().ok_or(Refused::Crowded)?;
         for &(account, pace) in paces {
             match pace {
-                Pace::Delay(delay) => tokio::time::sleep(delay).await,
+                Pace::Delay(delay) => self.wait_out(account, asked, delay).await,
                 Pace::PerMinute(_) => self.pass(account, asked).await,
             }
         }
         Ok(())
+    }
+
+    /// Waits so long, or until nothing is slowed down any more.
+    async fn wait_out(&self, account: AccountId, asked: &Asked, delay: Duration) {
+        let mut left = delay;
+        while !left.is_zero() {
+            let step = left.min(LOOK);
+            tokio::time::sleep(step).await;
+            left -= step;
+            if !left.is_zero() && self.pace_now(account, asked).is_none() {
+                return;
+            }
+        }
     }
 
     /// Passes an account's gate.
