@@ -244,6 +244,8 @@ impl Cashier {
         self.writer.wake(&self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves: None }, None));
         self.tell(&mut books, &changes);
         self.observe(&mut books, &line, &charged);
+        // It may have given money back.
+        self.wake_all(books);
     }
 
     fn remember(&self, provider: &str, result: &str, state: ResultState, time: Timestamp) {

@@ -204,6 +204,25 @@ async fn an_order_counts_as_one_request_whatever_becomes_of_its_result() {
 }
 
 #[tokio::test]
+async fn money_that_a_correction_gives_back_is_there_for_who_waits() {
+    let (dir, page) = (tempfile::tempdir().unwrap(), Page::new());
+    let cashier = open(dir.path(), &page, Some(100), false);
+    order(&cashier);
+    cashier.lapse_results(after(RESULT_WAIT));
+    let task = cashier.bind(&path("research/t"), &given(None), NOW).unwrap();
+    let _long = admit(&cashier, task, 30).unwrap();
+    let theirs = Arc::clone(&cashier);
+    #[expect(clippy::disallowed_methods, reason = "what it comes to is asked for")]
+    let waiter = tokio::spawn(async move { theirs.admit(asked(task, 40), NOW).await });
+    while cashier.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(show(&cashier, 10), Verdict::Charge);
+    let waiter = tokio::time::timeout(std::time::Duration::from_secs(10), waiter).await.unwrap();
+    assert_eq!(waiter.unwrap().unwrap().amount, Pico::new(40));
+}
+
+#[tokio::test]
 async fn an_account_that_only_waits_for_a_result_can_be_stopped() {
     let (dir, page) = (tempfile::tempdir().unwrap(), Page::new());
     let cashier = open(dir.path(), &page, Some(100), false);
