@@ -108,22 +108,28 @@ impl FromStr for Pico {
     type Err = AmountError;
 
     fn from_str(text: &str) -> Result<Self, AmountError> {
-        let bare = text.strip_prefix('$').unwrap_or(text);
-        let (whole, part) = bare.split_once('.').unwrap_or((bare, ""));
-        let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-        if (whole.is_empty() && part.is_empty()) || !digits(whole) || !digits(part) {
-            return Err(AmountError::Syntax(text.to_owned()));
-        }
-        let part = part.trim_end_matches('0');
-        if part.len() > 12 {
-            return Err(AmountError::TooFine(text.to_owned()));
-        }
-        let too_large = || AmountError::TooLarge(text.to_owned());
-        let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| too_large())? };
-        let part: i64 = format!("{part:0<12}").parse().expect("twelve digits fit an i64");
-        let pico = whole.checked_mul(Self::USD).and_then(|p| p.checked_add(part)).map(Self).ok_or_else(too_large)?;
-        if pico > Self::CAP { Err(too_large()) } else { Ok(pico) }
+        let amount = read(text)?;
+        let pico = i64::try_from(amount).ok().map(Self).filter(|pico| *pico <= Self::CAP);
+        pico.ok_or_else(|| AmountError::TooLarge(text.to_owned()))
     }
+}
+
+/// As many pico-dollars as a text without a sign says.
+fn read(text: &str) -> Result<i128, AmountError> {
+    let bare = text.strip_prefix('$').unwrap_or(text);
+    let (whole, part) = bare.split_once('.').unwrap_or((bare, ""));
+    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    if (whole.is_empty() && part.is_empty()) || !digits(whole) || !digits(part) {
+        return Err(AmountError::Syntax(text.to_owned()));
+    }
+    let part = part.trim_end_matches('0');
+    if part.len() > 12 {
+        return Err(AmountError::TooFine(text.to_owned()));
+    }
+    let too_large = |_| AmountError::TooLarge(text.to_owned());
+    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().map_err(too_large)? };
+    let part: i64 = format!("{part:0<12}").parse().expect("twelve digits fit an i64");
+    Ok(i128::from(whole) * i128::from(Pico::USD) + i128::from(part))
 }
 
 impl Serialize for Pico {
@@ -133,11 +139,13 @@ impl Serialize for Pico {
 }
 
 impl<'de> Deserialize<'de> for Pico {
-    /// From the decimal string that [`Serialize`] writes; a negative one too, since balances can be overdrawn.
+    /// From the decimal string that [`Serialize`] writes: a negative one too, since balances can be overdrawn, and one
+    /// beyond what a user may name, since sums can be.
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
         let (sign, bare) = text.strip_prefix('-').map_or((1, text.as_str()), |b| (-1, b));
-        bare.parse::<Self>().map(|p| Self(p.0 * sign)).map_err(de::Error::custom)
+        let amount = i64::try_from(read(bare).map_err(de::Error::custom)? * sign);
+        amount.map(Self).map_err(|_| de::Error::custom(AmountError::TooLarge(text)))
     }
 }
 
@@ -160,6 +168,15 @@ mod tests {
         assert_eq!(".50".parse::<Pico>().unwrap().to_string(), "0.5");
         assert_eq!("$2.00".parse::<Pico>().unwrap().to_string(), "2");
         assert_eq!(Pico::new(-1_500_000_000_000).to_string(), "-1.5");
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_whatever_it_is() {
+        for pico in [i64::MIN, -Pico::CAP.get() - 1, -1, 0, 1, Pico::CAP.get() + 1, i64::MAX] {
+            let json = serde_json::to_string(&Pico::new(pico)).unwrap();
+            assert_eq!(serde_json::from_str::<Pico>(&json).map_err(|e| e.to_string()), Ok(Pico::new(pico)), "{json}");
+        }
+        assert!(serde_json::from_str::<Pico>("\"9223372.036854775808\"").is_err());
     }
 
     #[test]
