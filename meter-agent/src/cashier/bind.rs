@@ -44,6 +44,7 @@ impl Cashier {
         {
             return Err(CashierError::Closed { path: books.accounts.get(shut).path.clone() });
         }
+        check_labels(&books, id, &given.labels)?;
         self.give(&mut books, id, given);
         let was_bound = books.slots.binding(id).is_some_and(|binding| binding.named);
         let account = self.take_slots(&mut books, id)?;
@@ -212,4 +213,14 @@ impl Cashier {
             self.release_if_unused(&mut books, parent);
         }
     }
+}
+
+/// Those of earlier openings stay, and all of them together stand on every row.
+fn check_labels(books: &Books, id: AccountId, more: &labels::Labels) -> Result<(), CashierError> {
+    let known = &books.accounts.get(id).given.labels;
+    let all = known.len() + more.keys().filter(|key| !known.contains_key(*key)).count();
+    if all > labels::LABELS_MAX {
+        return Err(CashierError::Other(labels::LabelError::Many(all).to_string()));
+    }
+    Ok(())
 }

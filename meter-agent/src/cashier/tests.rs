@@ -87,6 +87,19 @@ async fn a_loop_is_stopped_at_its_first_refusal_whatever_came_for_nothing_before
 }
 
 #[test]
+fn labels_are_bounded_over_all_openings_of_an_account() {
+    let desk = desk(None);
+    let open = |keys: std::ops::Range<usize>| {
+        let labels = keys.map(|n| (format!("k{n}"), "v".to_owned())).collect();
+        desk.cashier.bind(&path("research/t"), &Given { labels, ..Given::default() }, NOW)
+    };
+    open(0..10).unwrap();
+    open(5..16).unwrap();
+    assert!(open(15..17).unwrap_err().to_string().contains("these are 17"));
+    assert_eq!(desk.cashier.status_of(&path("research/t")).unwrap().labels.len(), 16);
+}
+
+#[test]
 fn sixty_four_at_once_never_spend_more_than_the_budget() {
     let desk = desk(Some(1_000));
     let start = Barrier::new(64);
