@@ -37,7 +37,7 @@ use crate::{
 /// The new file until it is whole.
 const WORK_NAME: &str = "meter.db.recovering";
 /// Keys of `meta` that a ledger has; any other text with a number is an entry of the index of accounts.
-const META_KEYS: [&str; 4] = ["clean", IDENTITY, COMMITS, FLOOR];
+const META_KEYS: [&str; 5] = ["clean", IDENTITY, COMMITS, FLOOR, store::DAMAGED];
 /// An account's id beyond this is garbage: no host has nearly as many.
 const ACCOUNTS_MAX: i64 = 10_000_000;
 
@@ -394,4 +394,24 @@ fn pages(report: &Report) -> Vec<String> {
         );
     }
     sentences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_ledger_says_of_itself_names_no_account() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rebuild = Rebuild::new(&dir.path().join(WORK_NAME)).unwrap();
+        let shapes = salvage::shapes().unwrap();
+        let table = shapes.iter().position(|shape| shape.name == "meta").unwrap();
+        for key in META_KEYS.into_iter().filter(|key| *key != IDENTITY) {
+            rebuild.take(&shapes, Found { table, values: vec![Value::Text(key.to_owned()), Value::Integer(1)] });
+        }
+        // Set by a daemon that found damage, which is why anybody recovers.
+        rebuild.take(&shapes, Found { table, values: vec![Value::Text("damaged".to_owned()), Value::Integer(1)] });
+        rebuild.take(&shapes, Found { table, values: vec![Value::Text("research".to_owned()), Value::Integer(1)] });
+        assert_eq!(rebuild.names, BTreeMap::from([(1, "research".to_owned())]));
+    }
 }
