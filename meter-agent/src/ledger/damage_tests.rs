@@ -14,7 +14,14 @@ use super::{
     tests::{OTHER, TASK, begin, hold, plain, resolve, row, rows, store, totals},
     *,
 };
-use crate::{accounts::AccountId, clock::Timestamp, exchange::Row, ids::Process, money::Pico};
+use crate::{
+    accounts::{AccountId, Extension},
+    clock::Timestamp,
+    events::{Event, EventKind},
+    exchange::Row,
+    ids::{ExchangeId, Process},
+    money::Pico,
+};
 
 const PAGE: u64 = 4_096;
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
@@ -205,6 +212,44 @@ fn accounts_that_nothing_names_any_more_keep_their_spend() {
     assert_eq!(verify(dir.path()).unwrap().findings, Vec::<String>::new());
     Store::open(dir.path()).unwrap().load().unwrap();
     assert!(totals(dir.path(), "host").spent >= Pico::new(SPENT));
+}
+
+#[test]
+fn accounts_that_only_their_use_still_names_can_be_loaded_again() {
+    for left in ["quarters", "processes", "extensions", "events", "results"] {
+        let dir = dir();
+        let mut store = store(dir.path());
+        let lapsed = ResultState::Lapsed { row: ExchangeId::new(), account: OTHER, charged: Pico::new(9) };
+        let result = |name: &str| ResultRecord {
+            provider: "openai".to_owned(),
+            result: name.to_owned(),
+            state: lapsed,
+            time: NOW,
+        };
+        let extension = Extension { by: Pico::new(1), from: NOW, until: NOW };
+        let event =
+            Event { time: NOW, account: OTHER, kind: EventKind::Stage, actor_uid: None, text: "80 %".to_owned() };
+        let ops = [
+            plain(OTHER, row("b", 7)),
+            Op::Extend { id: OTHER, extension, actor_uid: 0 },
+            Op::Event(Box::new(event)),
+            Op::Result(Box::new(result("resp_1"))),
+        ];
+        store.commit(&ops.iter()).unwrap();
+        drop(store);
+        let file = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+        file.execute_batch("DELETE FROM accounts WHERE path = 'b'").unwrap();
+        for table in ["rows", "quarters", "processes", "extensions", "events", "results"] {
+            let kept = if table == left { "0" } else { "1" };
+            file.execute_batch(&format!("DELETE FROM {table} WHERE {kept}")).unwrap();
+        }
+        drop(file);
+        assert!(!verify(dir.path()).unwrap().findings.is_empty(), "{left}");
+        let done = recover(dir.path(), NOW).unwrap();
+        let loaded = Store::open(dir.path()).unwrap().load();
+        assert_eq!(loaded.map(|l| l.accounts.len()).map_err(|e| e.to_string()), Ok(5), "{left}: {done:?}");
+        assert_eq!(totals(dir.path(), "host").spent, Pico::new(7));
+    }
 }
 
 #[test]

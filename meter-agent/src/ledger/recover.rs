@@ -229,8 +229,11 @@ impl Rebuild {
         let mut sentences = Vec::new();
         let mut paths: BTreeMap<i64, String> = known.iter().map(|(id, account)| (*id, account.path.clone())).collect();
         let mut ids: BTreeSet<i64> = paths.keys().chain(self.names.keys()).copied().collect();
-        for table in ["rows", "holds", "fundings", "rollups"] {
-            let mut list = self.file.prepare(&format!("SELECT DISTINCT account FROM {table}"))?;
+        let tables =
+            ["rows", "holds", "fundings", "rollups", "processes", "quarters", "extensions", "events", "results"];
+        for table in tables {
+            let sql = format!("SELECT DISTINCT account FROM {table} WHERE account IS NOT NULL");
+            let mut list = self.file.prepare(&sql)?;
             ids.extend(list.query_map([], |r| r.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?);
         }
         let last = ids.range(..ACCOUNTS_MAX).next_back().copied().unwrap_or(0);

@@ -72,7 +72,7 @@ fn look(reader: &Reader, data_dir: &Path, verified: &mut Verified) -> rusqlite::
     verified.rollups = if has_rollups { count("rollups")? } else { 0 };
     let accounts = sums::totals(file)?;
     verified.findings.extend(places(&accounts));
-    verified.findings.extend(strays(file, &accounts, has_rollups)?);
+    verified.findings.extend(strays(file, &accounts, version)?);
     verified.findings.extend(additions(&accounts, sums::own(file, has_rollups)?));
     verified.findings.extend(resolved(file)?);
     if let Some(why) = mark.and_then(|mark| mark.beyond(mark::of(file, version).ok()?)) {
@@ -136,11 +136,22 @@ fn places(accounts: &BTreeMap<i64, Totals>) -> Vec<String> {
     findings
 }
 
+/// Tables with something of an account, and the version that they came with.
+const OF_ACCOUNTS: [(&str, usize); 8] = [
+    ("rows", 1),
+    ("holds", 1),
+    ("fundings", 1),
+    ("processes", 1),
+    ("rollups", 3),
+    ("quarters", 3),
+    ("extensions", 3),
+    ("events", 3),
+];
+
 /// What belongs to an account that is not there.
-fn strays(file: &Connection, accounts: &BTreeMap<i64, Totals>, has_rollups: bool) -> rusqlite::Result<Vec<String>> {
+fn strays(file: &Connection, accounts: &BTreeMap<i64, Totals>, version: usize) -> rusqlite::Result<Vec<String>> {
     let mut findings = Vec::new();
-    let tables = ["rows", "holds", "fundings", "processes", "rollups"];
-    for table in tables.into_iter().filter(|table| has_rollups || *table != "rollups") {
+    for (table, _) in OF_ACCOUNTS.into_iter().filter(|(_, since)| *since <= version) {
         let mut list = file.prepare(&format!("SELECT account, count(*) FROM {table} GROUP BY account"))?;
         let counts = list.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<Vec<(i64, i64)>, _>>()?;
         for (id, count) in counts.into_iter().filter(|(id, _)| !accounts.contains_key(id)) {
