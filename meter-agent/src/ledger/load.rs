@@ -214,7 +214,7 @@ fn in_force(row: &SqlRow<'_>) -> rusqlite::Result<Vec<LimitRule>> {
     Ok(budget.map(LimitRule::budget).into_iter().collect())
 }
 
-fn labels(row: &SqlRow<'_>, index: usize) -> rusqlite::Result<BTreeMap<String, String>> {
+pub(super) fn labels(row: &SqlRow<'_>, index: usize) -> rusqlite::Result<BTreeMap<String, String>> {
     let text: Option<String> = row.get(index)?;
     Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
 }

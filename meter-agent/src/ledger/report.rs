@@ -1,7 +1,7 @@
 //! Sums of the ledger's rows by what people ask for: agents, tasks, models, days, labels.
 //!
-//! Rows that were rolled up into the sums of their days are in it as those: they have no labels any more, and they
-//! fall within a span of time by the beginning of their day. Days are UTC's.
+//! Rows that were rolled up into the sums of their days are in it as those: with the labels that they had all day, and
+//! they fall within a span of time by the beginning of their day. Days are UTC's.
 
 use std::{fmt, str::FromStr};
 
@@ -98,7 +98,7 @@ impl Reader {
     /// The sums, the dearest first, or by their keys where days are among them. One more than [`REPORT_LINES_MAX`]
     /// where there are more than that.
     pub fn report(&self, query: &ReportQuery) -> Result<Vec<ReportLine>, LedgerError> {
-        let (sql, values) = self.report_sql(query).map_err(|e| self.failed(&e))?;
+        let (sql, values) = self.report_sql(query);
         let keys = query.by.len();
         let run = || {
             let mut statement = self.connection().prepare(&sql)?;
@@ -129,7 +129,7 @@ impl Reader {
         Ok(lines)
     }
 
-    fn report_sql(&self, query: &ReportQuery) -> rusqlite::Result<(String, Vec<Value>)> {
+    fn report_sql(&self, query: &ReportQuery) -> (String, Vec<Value>) {
         let keys: String = query.by.iter().flat_map(|by| [by.sql(), ", ".to_owned()]).collect();
         let mut conditions = vec!["1".to_owned()];
         let mut values = Vec::new();
@@ -159,7 +159,7 @@ impl Reader {
             "WITH e({EVERY}) AS ({}) SELECT {keys}coalesce(sum(e.exchanges), 0), coalesce(sum(e.refusals), 0), \
              {}, {}, {}, {} \
              FROM e JOIN accounts a ON a.id = e.account WHERE {} {group} LIMIT {}",
-            self.every_row()?,
+            self.every_row(),
             sum("e.input"),
             sum("e.output"),
             sum("e.cost"),
@@ -167,11 +167,11 @@ impl Reader {
             conditions.join(" AND "),
             REPORT_LINES_MAX + 1,
         );
-        Ok((sql, values))
+        (sql, values)
     }
 
     /// Rows, and sums of those that were rolled up, in one shape. The only place that knows of both.
-    fn every_row(&self) -> rusqlite::Result<String> {
+    fn every_row(&self) -> String {
         let exchanges: Vec<String> = Outcome::ALL
             .into_iter()
             .filter(|outcome| outcome.is_exchange())
@@ -184,7 +184,12 @@ impl Reader {
              r.input_tokens, r.output_tokens, r.cost, {} FROM rows r",
             self.late_columns()
         );
-        Ok(if self.has_table("rollups")? { format!("{rows} UNION ALL {ROLLED_UP}") } else { rows })
+        let labels = match self.version() {
+            ..3 => return rows,
+            3 => "NULL",
+            _ => "CASE WHEN u.labels IS NULL THEN NULL ELSE json_object('labels', json(u.labels)) END",
+        };
+        format!("{rows} UNION ALL {ROLLED_UP}, {labels}, NULL FROM rollups u")
     }
 }
 
@@ -193,7 +198,7 @@ const EVERY: &str = "account, time, provider, model, exchanges, refusals, input,
     detail, corrects";
 
 const ROLLED_UP: &str = "SELECT u.account, u.day * 86400000000, u.provider, u.model, u.exchanges, u.refusals, \
-    u.input_tokens, u.output_tokens, u.cost, u.category, u.notional, NULL, NULL FROM rollups u";
+    u.input_tokens, u.output_tokens, u.cost, u.category, u.notional";
 
 impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,10 +8,10 @@
 pub const FILE_NAME: &str = "meter.db";
 /// Locked by the one daemon that writes; SQLite's own locks come and go with each transaction.
 pub(super) const LOCK_NAME: &str = "meter.lock";
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 /// The scripts that lead from a version, its index, to the next one.
-pub(super) const STEPS: [&[&str]; 3] = [&[FIRST], &[SECOND], THIRD];
+pub(super) const STEPS: [&[&str]; 4] = [&[FIRST], &[SECOND], THIRD, &[FOURTH]];
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -218,6 +218,9 @@ CREATE TABLE events (
 CREATE INDEX events_account ON events (account);
 ";
 
+// Of the labels of the rows that were summed up, those that all of them have: JSON, and NULL where there is none.
+const FOURTH: &str = "ALTER TABLE rollups ADD COLUMN labels TEXT;";
+
 pub(super) const INSERT_HOLD: &str = "INSERT INTO holds (id, account, amount, clamp, time, pid, start_ticks, exe, \
     provider, endpoint, host, method, path, requested_model, stream, category, tokens) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
@@ -281,12 +284,16 @@ pub(super) const PRUNE_RESULTS: &str = "DELETE FROM results WHERE state <> 'pend
 pub(super) const OLDEST_ROWS: &str = "SELECT seq, time, account, agent, provider, \
     coalesce(model, requested_model, ''), category, outcome, count, input_tokens, input_uncached, cache_read, \
     cache_write_5m, cache_write_1h, cache_write_other, input_audio, input_image, output_tokens, reasoning_tokens, \
-    output_audio, output_image, cost, notional FROM rows ORDER BY seq LIMIT ?1";
+    output_audio, output_image, cost, notional, detail FROM rows ORDER BY seq LIMIT ?1";
+
+/// The labels of a day's sum, if there is one already.
+pub(super) const ROLLUP_LABELS: &str = "SELECT labels FROM rollups \
+    WHERE day = ?1 AND account = ?2 AND provider = ?3 AND model = ?4 AND category = ?5";
 
 pub(super) const UPSERT_ROLLUP: &str = "INSERT INTO rollups (day, account, provider, model, category, agent, \
     exchanges, refusals, input_tokens, input_uncached, cache_read, cache_write_5m, cache_write_1h, cache_write_other, \
-    input_audio, input_image, output_tokens, reasoning_tokens, output_audio, output_image, cost, notional) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) \
+    input_audio, input_image, output_tokens, reasoning_tokens, output_audio, output_image, cost, notional, labels) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23) \
     ON CONFLICT DO UPDATE SET \
     exchanges = min(exchanges + excluded.exchanges, 9223372036854775807), \
     refusals = min(refusals + excluded.refusals, 9223372036854775807), \
@@ -303,7 +310,7 @@ pub(super) const UPSERT_ROLLUP: &str = "INSERT INTO rollups (day, account, provi
     output_audio = min(output_audio + excluded.output_audio, 9223372036854775807), \
     output_image = min(output_image + excluded.output_image, 9223372036854775807), \
     cost = min(cost + excluded.cost, 9223372036854775807), \
-    notional = min(notional + excluded.notional, 9223372036854775807)";
+    notional = min(notional + excluded.notional, 9223372036854775807), labels = excluded.labels";
 
 /// Columns of a row as the reader takes them, `accounts.path` first.
 pub(super) const ROW_COLUMNS: &str = "a.path, r.seq, r.id, r.time, r.pid, r.start_ticks, r.exe, r.provider, \

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    exchange::{Outcome, Row},
+    exchange::{Detail, Outcome, Row},
     ids::ExchangeId,
     money::Pico,
     usage::Usage,
@@ -71,6 +71,48 @@ fn old_rows_become_the_sums_of_their_day_account_and_model() {
     store.commit(&[plain(TASK, of("y", on_day(1, "a/t", 1)))].iter()).unwrap();
     assert_eq!(store.roll_up(day(3), ALL).unwrap(), 1);
     assert!(days(dir.path()).contains(&named(1, "y", 2, 6)));
+}
+
+#[test]
+fn sums_of_days_keep_the_labels_that_all_their_rows_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let labelled = |day, cost, labels: &[(&str, &str)]| {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let detail = Detail { labels, ..Detail::default() };
+        plain(OTHER, Row { detail, ..on_day(day, "b", cost) })
+    };
+    let ops = [
+        labelled(1, 1, &[("team", "search"), ("user", "x")]),
+        labelled(1, 2, &[("team", "search"), ("user", "y")]),
+        labelled(2, 4, &[("team", "search"), ("user", "x")]),
+        labelled(3, 8, &[("team", "other")]),
+        labelled(4, 16, &[]),
+    ];
+    store.commit(&ops.iter()).unwrap();
+    let query = |by: &[&str], labels: &[(&str, &str)]| ReportQuery {
+        by: by.iter().map(|by| by.parse().unwrap()).collect(),
+        labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        ..ReportQuery::default()
+    };
+    let report = |by: &[&str], labels: &[(&str, &str)]| -> Vec<(String, i64)> {
+        let lines = Reader::open(dir.path()).unwrap().report(&query(by, labels)).unwrap();
+        lines.into_iter().map(|line| (line.keys.join(" "), line.cost_usd.get())).collect()
+    };
+    let of = |key: &str, cost| (key.to_owned(), cost);
+    let by_team = [of("", 16), of("other", 8), of("search", 7)];
+    let by_user = || report(&["label.user"], &[("team", "search")]);
+    assert_eq!(report(&["label.team"], &[]), by_team);
+    assert_eq!(by_user(), [of("x", 5), of("y", 2)]);
+    // In steps that part the rows of a day.
+    while store.roll_up(day(9), 1).unwrap() > 0 {}
+    assert_eq!(rows(dir.path(), None, 9).len(), 0);
+    assert_eq!(report(&["label.team"], &[]), by_team);
+    assert_eq!(by_user(), [of("x", 4), of("", 3)], "of a day on which it changed it is not kept");
+    // A late one without any.
+    store.commit(&[labelled(3, 32, &[])].iter()).unwrap();
+    store.roll_up(day(9), ALL).unwrap();
+    assert_eq!(report(&["label.team"], &[]), [of("", 56), of("search", 7)]);
 }
 
 #[test]
