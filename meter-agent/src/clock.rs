@@ -27,6 +27,25 @@ impl Timestamp {
         format!("{stamp:.3}")
     }
 
+    /// The day by the clocks of a zone, written like `2026-11-21`.
+    pub fn day_in(self, zone: &jiff::tz::TimeZone) -> String {
+        let stamp = jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        stamp.to_zoned(zone.clone()).date().to_string()
+    }
+
+    /// When, by the clocks of a zone, the date began that is so many days after 1970-01-01.
+    pub fn of_day_number(days: i64, zone: &jiff::tz::TimeZone) -> Self {
+        let utc = Self(days.saturating_mul(86_400_000_000));
+        let date = jiff::Timestamp::from_microsecond(utc.0).map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).date());
+        let start = date.and_then(|date| date.to_zoned(zone.clone()));
+        start.map_or(utc, |start| Self(start.timestamp().as_microsecond()))
+    }
+
+    /// A clock's reading in a zone.
+    pub fn of_clock(reading: jiff::civil::DateTime, zone: &jiff::tz::TimeZone) -> Option<Self> {
+        Some(Self(reading.to_zoned(zone.clone()).ok()?.timestamp().as_microsecond()))
+    }
+
     /// The start of a day in UTC, written like `2026-11-21`.
     pub fn of_day(text: &str) -> Option<Self> {
         let day: jiff::civil::Date = text.parse().ok()?;

@@ -11,10 +11,9 @@ use serde_json::{Map, Value};
 use super::{
     print_json, source,
     table::{Align, Table, plain, usd},
-    when,
+    when::{self, Moment},
 };
 use crate::{
-    clock::Timestamp,
     config::Config,
     ids::AccountPath,
     labels,
@@ -29,12 +28,12 @@ pub(super) struct Args {
     /// commas, or given one by one
     #[arg(long, value_name = "BY", value_delimiter = ',', default_value = "agent")]
     by: Vec<By>,
-    /// From this time on, like 2026-11-01 or 7d
+    /// From this time on, like 2026-11-01 or 7d; days are those of the config's time_zone
     #[arg(long, value_name = "T", value_parser = when::moment)]
-    since: Option<Timestamp>,
+    since: Option<Moment>,
     /// Up to this time
     #[arg(long, value_name = "T", value_parser = when::moment)]
-    until: Option<Timestamp>,
+    until: Option<Moment>,
     /// Only rows with this label, like team=search; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = labels::pair)]
     labels: Vec<(String, String)>,
@@ -54,11 +53,12 @@ const SUMS: [&str; 6] = ["exchanges", "refusals", "input_tokens", "output_tokens
 
 pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     ensure!(args.by.len() <= REPORT_KEYS_MAX, "a report is by {REPORT_KEYS_MAX} things at most; leave some out");
+    let at = |moment: Moment| moment.at(&config.plan().zone);
     let query = ReportQuery {
         by: args.by.clone(),
         account: args.account.clone(),
-        since: args.since,
-        until: args.until,
+        since: args.since.map(at).transpose()?,
+        until: args.until.map(at).transpose()?,
         labels: labels::collect(args.labels.clone())?,
     };
     let lines = source::report(config, &query)?;

@@ -66,7 +66,7 @@ pub(super) fn events(config: &Config, filter: &EventFilter) -> anyhow::Result<Ve
 /// Sums of the rows.
 pub(super) fn report(config: &Config, query: &ReportQuery) -> anyhow::Result<Vec<ReportLine>> {
     let answer = from_file_or(config, query.account.as_ref(), Request::Report(query.clone()), |reader| {
-        Ok(Answer::Report { lines: reader.report(query)? })
+        Ok(Answer::Report { lines: reader.report(query, &config.plan().zone)? })
     })?;
     if let Answer::Report { lines } = answer { Ok(lines) } else { Err(ClientError::Mismatch.into()) }
 }

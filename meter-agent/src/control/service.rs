@@ -164,7 +164,8 @@ impl Service {
         }
         self.flush(runtime);
         let reader = Reader::open(&self.data_dir).map_err(|e| failed(&e))?;
-        Ok(Answer::Report { lines: reader.report(query).map_err(|e| failed(&e))? })
+        let config = self.reloader.in_force();
+        Ok(Answer::Report { lines: reader.report(query, &config.plan().zone).map_err(|e| failed(&e))? })
     }
 
     fn balance(&self, account: &AccountPath) -> Result<Answer, Fault> {

@@ -1,11 +1,12 @@
 //! Sums of the ledger's rows by what people ask for: agents, tasks, models, days, labels.
 //!
-//! Rows that were rolled up into the sums of their days are in it as those: with the labels that they had all day, and
-//! they fall within a span of time by the beginning of their day. Days are UTC's.
+//! Days are those of a time zone. Rows that were rolled up into the sums of their days are in it as those: with the
+//! labels that they had all day. Their days were UTC's, and are taken for the zone's days of the same date.
 
 use std::{fmt, str::FromStr};
 
-use rusqlite::types::Value;
+use jiff::tz::TimeZone;
+use rusqlite::{functions::FunctionFlags, types::Value};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{LedgerError, Reader, load::count, reader::SUM_PART};
@@ -82,7 +83,7 @@ impl By {
             Self::Model => "e.model".to_owned(),
             Self::Provider => "e.provider".to_owned(),
             Self::Category => "e.category".to_owned(),
-            Self::Day => "strftime('%Y-%m-%d', e.time / 1000000, 'unixepoch')".to_owned(),
+            Self::Day => "day_of(e.time)".to_owned(),
             Self::Label(key) => format!("coalesce({}, '')", label_sql("e.detail", key)),
         }
     }
@@ -96,8 +97,9 @@ pub(super) fn label_sql(detail: &str, key: &str) -> String {
 
 impl Reader {
     /// The sums, the dearest first, or by their keys where days are among them. One more than [`REPORT_LINES_MAX`]
-    /// where there are more than that.
-    pub fn report(&self, query: &ReportQuery) -> Result<Vec<ReportLine>, LedgerError> {
+    /// where there are more than that. Days are those of `zone`.
+    pub fn report(&self, query: &ReportQuery, zone: &TimeZone) -> Result<Vec<ReportLine>, LedgerError> {
+        self.take_days_of(zone).map_err(|e| self.failed(&e))?;
         let (sql, values) = self.report_sql(query);
         let keys = query.by.len();
         let run = || {
@@ -127,6 +129,19 @@ impl Reader {
             lines.sort_by(|a, b| (b.cost_usd, &a.keys).cmp(&(a.cost_usd, &b.keys)));
         }
         Ok(lines)
+    }
+
+    /// Teaches SQLite the zone's days.
+    fn take_days_of(&self, zone: &TimeZone) -> rusqlite::Result<()> {
+        let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+        let (day, start) = (zone.clone(), zone.clone());
+        let connection = self.connection();
+        connection.create_scalar_function("day_of", 1, flags, move |call| {
+            Ok(Timestamp::from_micros(call.get(0)?).day_in(&day))
+        })?;
+        connection.create_scalar_function("start_of", 1, flags, move |call| {
+            Ok(Timestamp::of_day_number(call.get(0)?, &start).micros())
+        })
     }
 
     fn report_sql(&self, query: &ReportQuery) -> (String, Vec<Value>) {
@@ -197,7 +212,7 @@ impl Reader {
 const EVERY: &str = "account, time, provider, model, exchanges, refusals, input, output, cost, category, notional, \
     detail, corrects";
 
-const ROLLED_UP: &str = "SELECT u.account, u.day * 86400000000, u.provider, u.model, u.exchanges, u.refusals, \
+const ROLLED_UP: &str = "SELECT u.account, start_of(u.day), u.provider, u.model, u.exchanges, u.refusals, \
     u.input_tokens, u.output_tokens, u.cost, u.category, u.notional";
 
 impl fmt::Display for By {

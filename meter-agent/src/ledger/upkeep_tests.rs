@@ -96,7 +96,7 @@ fn sums_of_days_keep_the_labels_that_all_their_rows_have() {
         ..ReportQuery::default()
     };
     let report = |by: &[&str], labels: &[(&str, &str)]| -> Vec<(String, i64)> {
-        let lines = Reader::open(dir.path()).unwrap().report(&query(by, labels)).unwrap();
+        let lines = Reader::open(dir.path()).unwrap().report(&query(by, labels), &jiff::tz::TimeZone::UTC).unwrap();
         lines.into_iter().map(|line| (line.keys.join(" "), line.cost_usd.get())).collect()
     };
     let of = |key: &str, cost| (key.to_owned(), cost);
@@ -113,6 +113,38 @@ fn sums_of_days_keep_the_labels_that_all_their_rows_have() {
     store.commit(&[labelled(3, 32, &[])].iter()).unwrap();
     store.roll_up(day(9), ALL).unwrap();
     assert_eq!(report(&["label.team"], &[]), [of("", 56), of("search", 7)]);
+}
+
+#[test]
+fn days_of_a_report_are_those_of_the_config_s_time_zone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let at = |text: &str, cost| plain(OTHER, Row { time: Timestamp::parse(text).unwrap(), ..row("b", cost) });
+    // The clocks of New York are 4 hours behind, from the second night on 5.
+    let ops = [
+        at("2026-11-01T03:59:59Z", 1),
+        at("2026-11-01T04:00:00Z", 2),
+        at("2026-11-02T04:59:59Z", 4),
+        at("2026-11-02T05:00:00Z", 8),
+    ];
+    store.commit(&ops.iter()).unwrap();
+    let report = |zone: &str, since: Option<&str>| -> Vec<(String, i64)> {
+        let zone = jiff::tz::TimeZone::get(zone).unwrap();
+        let since = since.map(|day| Timestamp::of_clock(day.parse().unwrap(), &zone).unwrap());
+        let query = ReportQuery { by: vec![By::Day], since, ..ReportQuery::default() };
+        let lines = Reader::open(dir.path()).unwrap().report(&query, &zone).unwrap();
+        lines.into_iter().map(|line| (line.keys.concat(), line.cost_usd.get())).collect()
+    };
+    let of = |day: &str, cost| (day.to_owned(), cost);
+    let (new_york, second) = ("America/New_York", Some("2026-11-01"));
+    assert_eq!(report("UTC", None), [of("2026-11-01", 3), of("2026-11-02", 12)]);
+    assert_eq!(report(new_york, None), [of("2026-10-31", 1), of("2026-11-01", 6), of("2026-11-02", 8)]);
+    assert_eq!(report(new_york, second), [of("2026-11-01", 6), of("2026-11-02", 8)]);
+    // Sums are of days in UTC, and are called by their date wherever that is.
+    while store.roll_up(Timestamp::parse("2026-12-01T00:00:00Z").unwrap(), ALL).unwrap() > 0 {}
+    for zone in ["UTC", new_york, "Pacific/Kiritimati"] {
+        assert_eq!(report(zone, second), [of("2026-11-01", 3), of("2026-11-02", 12)], "{zone}");
+    }
 }
 
 #[test]
