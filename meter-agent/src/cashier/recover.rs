@@ -195,6 +195,9 @@ impl Recovery {
         let account = self.accounts.get(id);
         let parked = account.held();
         let more = total.saturating_sub(account.spent()).saturating_sub(parked);
+        // What is spent by the book is spent, also where the ledger has it parked still: a result that was charged in
+        // the last moment. Seen again, it is charged again.
+        let more = more.max(Pico::new(record.spent).saturating_sub(account.spent()));
         if more.is_positive() {
             let hold = HoldRecord::unknown(id, more, self.now);
             self.charge(&hold, "the kernel's map knew of more than the ledger", None);

@@ -131,6 +131,24 @@ async fn every_window_unit_and_category_knows_over_a_restart_what_it_has_used() 
 }
 
 #[tokio::test]
+async fn what_the_map_alone_knows_counts_in_every_window() {
+    let (dir, copy, page) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Page::new());
+    let rules = [daily(100), rule(Window::Hour, "any", Unit::Usd, 90), rule(Window::Total, "any", Unit::Usd, 1_000)];
+    let plan = plan(&rules);
+    let cashier = Cashier::open(dir.path(), Arc::clone(&page) as _, &plan, Durability::Full, false, NOW).unwrap();
+    let task = cashier.bind(&path("research/t"), &given(None), NOW).unwrap();
+    spend(&cashier, task, 10, NOW);
+    cashier.flush().await;
+    for name in ["meter.db", "meter.db-wal"] {
+        std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+    }
+    spend(&cashier, task, 30, after(1));
+    let _under_way = cashier.admit_now(&asked(task, 20), after(1)).unwrap();
+    let again = Cashier::open(copy.path(), page.survivor(), &plan, Durability::Full, true, after(2)).unwrap();
+    assert_eq!(used(&again), [60, 60, 60]);
+}
+
+#[tokio::test]
 async fn a_limit_that_is_set_in_the_middle_of_a_day_knows_what_the_day_has_used() {
     let dir = tempfile::tempdir().unwrap();
     let (cashier, task) = start(dir.path(), &plan(&[]), NOW);
