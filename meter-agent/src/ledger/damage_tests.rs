@@ -352,6 +352,18 @@ fn totals_that_do_not_add_up_are_found_and_are_no_less_after_recovery() {
 }
 
 #[test]
+fn the_ledger_of_a_later_meter_is_not_taken_for_a_damaged_one() {
+    let dir = dir();
+    filled(dir.path()).close().unwrap();
+    let file = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    file.pragma_update(None, "user_version", 9).unwrap();
+    drop(file);
+    let error = recover(dir.path(), NOW).unwrap_err();
+    assert!(matches!(error, LedgerError::Schema { found: 9, .. }), "{error}");
+    assert!(error.to_string().contains("use the meter that wrote it"));
+}
+
+#[test]
 fn a_file_of_which_nothing_is_a_ledger_is_left_as_it_is() {
     let dir = dir();
     let path = dir.path().join(FILE_NAME);

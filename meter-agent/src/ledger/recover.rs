@@ -41,6 +41,9 @@ const META_KEYS: [&str; 5] = ["clean", IDENTITY, COMMITS, FLOOR, store::DAMAGED]
 /// An account's id beyond this is garbage: no host has nearly as many.
 const ACCOUNTS_MAX: i64 = 10_000_000;
 
+/// Versions that later meters may write; what is beyond is a number on a torn page.
+const LATER_VERSIONS: std::ops::Range<i64> = VERSION + 1..1_000;
+
 /// What was done.
 #[derive(Clone, Debug, Serialize)]
 pub struct Recovered {
@@ -62,8 +65,13 @@ pub fn recover(data_dir: &Path, now: Timestamp) -> Result<Recovered, LedgerError
     }
     let _lock = store::lock(data_dir)?;
     let mark = Mark::read(data_dir);
-    if matches!(verify(data_dir), Ok(verified) if verified.findings.is_empty()) && !was_condemned(&path) {
-        return Err(LedgerError::Sound { path });
+    match verify(data_dir) {
+        Ok(verified) if verified.findings.is_empty() && !was_condemned(&path) => {
+            return Err(LedgerError::Sound { path });
+        }
+        // Of a later meter's ledger this one would keep what it knows, and nothing else.
+        Err(error @ LedgerError::Schema { found, .. }) if LATER_VERSIONS.contains(&found) => return Err(error),
+        Ok(_) | Err(_) => {}
     }
     let work = data_dir.join(WORK_NAME);
     let access = |e: io::Error| LedgerError::Access { path: path.clone(), reason: e.to_string() };
