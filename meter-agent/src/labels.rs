@@ -65,10 +65,13 @@ pub fn collect(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Labe
 
 /// Whether all of an account's labels may be so.
 pub fn check_all(labels: &Labels) -> Result<(), LabelError> {
-    if labels.len() > LABELS_MAX {
-        return Err(LabelError::Many(labels.len()));
-    }
+    check_count(labels.len())?;
     labels.iter().try_for_each(|(key, value)| check(key, value))
+}
+
+/// Whether so many labels may be written for one account.
+pub fn check_count(count: usize) -> Result<(), LabelError> {
+    if count > LABELS_MAX { Err(LabelError::Many(count)) } else { Ok(()) }
 }
 
 /// Whether labels have all that are asked for, with the same values.

@@ -31,7 +31,7 @@ use meter_common::PORTS;
 
 use crate::{accounts::Plan, cashier::Durability, ledger::KEEP, pricing::Settings, usage::hosts::HostEntry};
 
-pub use {mistake::Mistake, policy::label, settings::AT_START};
+pub use {mistake::Mistake, settings::AT_START};
 
 /// Where the file is looked for when none is named; it may be absent.
 pub const DEFAULT_FILE: &str = "/etc/meter/meter.toml";

@@ -1,12 +1,15 @@
 //! The keys of a policy: what is written for the host at the top, and for an account below `[agent.NAME]`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use toml::de::DeTable;
 
 use super::{read::Reader, values::Value};
-use crate::accounts::policy::{Clamp, Effective, Models, Policy, Reaction, Throttle, Wall, Watch};
+use crate::{
+    accounts::policy::{Clamp, Effective, Models, Policy, Reaction, Throttle, Wall, Watch},
+    labels::{self, Labels},
+};
 
 /// What can be written for the host and for every account.
 pub(super) const POLICY_KEYS: [&str; 23] = [
@@ -44,7 +47,6 @@ pub(super) const REACTIONS: [(&str, Reaction); 3] =
 const WAIT_MAX: Duration = Duration::from_mins(10);
 /// A request that is held back longer looks like one that hangs.
 const THROTTLE_MAX: Duration = Duration::from_mins(1);
-const LABEL_BYTES_MAX: usize = 256;
 
 /// Where a policy stands, and what is known there.
 pub(super) struct Place<'p> {
@@ -98,14 +100,17 @@ impl<'i> Reader<'i> {
         policy
     }
 
-    fn labels(&mut self, value: &Value<'i>) -> BTreeMap<String, String> {
-        let Some(table) = self.table("labels", value, "labels = { team = \"search\" }") else { return BTreeMap::new() };
-        let mut labels = BTreeMap::new();
+    fn labels(&mut self, value: &Value<'i>) -> Labels {
+        let Some(table) = self.table("labels", value, "labels = { team = \"search\" }") else { return Labels::new() };
+        if let Err(error) = labels::check_count(table.len()) {
+            self.mistake(&value.span(), error.to_string());
+        }
+        let mut labels = Labels::new();
         for (name, value) in table {
             let Some(text) = self.string(name.get_ref(), value) else { continue };
-            match label(name.get_ref(), text) {
+            match labels::check(name.get_ref(), text) {
                 Ok(()) => drop(labels.insert(name.get_ref().to_string(), text.to_owned())),
-                Err(why) => self.mistake(&name.span(), why),
+                Err(error) => self.mistake(&name.span(), error.to_string()),
             }
         }
         labels
@@ -219,19 +224,4 @@ impl<'i> Reader<'i> {
         self.mistake(&value.span(), format!("`{key}` is longer than {most}; write {most} or less"));
         None
     }
-}
-
-/// Whether a label can be written on rows: its name in letters, digits, `-`, `_` and `.`, its text in one line.
-pub fn label(name: &str, text: &str) -> Result<(), String> {
-    let named = (1..=64).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    if !named {
-        return Err(format!("`{name}` is not the name of a label; use 1 to 64 letters, digits, `-`, `_` and `.`"));
-    }
-    if text.is_empty() || text.len() > LABEL_BYTES_MAX || text.chars().any(char::is_control) {
-        return Err(format!(
-            "the label `{name}` has no text of one line and at most {LABEL_BYTES_MAX} bytes; shorten it"
-        ));
-    }
-    Ok(())
 }

@@ -9,6 +9,8 @@ use crate::{
         policy::{AtLimit, Clamp, Degrade, Models, Policy, Reaction, Stages, Throttle, Wall, Watch},
     },
     clock::Timestamp,
+    labels::LABELS_MAX,
+    ledger::By,
     measure::Unit,
     money::Pico,
     usage::hosts::HostEntry,
@@ -357,8 +359,9 @@ fn every_mistake_in_a_policy_names_its_fix() {
         ("on_baseline = \"slow\"", "1:15", "use one of `tell`, `throttle` or `stop`"),
         ("expect = \"0s\"", "1:10", "no time at all"),
         ("repeats = 1", "1:11", "2 or more"),
-        ("labels = { \"a b\" = \"x\" }", "1:12", "not the name of a label"),
-        ("labels = { a = \"\" }", "1:12", "no text of one line"),
+        ("labels = { \"a b\" = \"x\" }", "1:12", "not a label's key; use 1 to 63 lower-case letters"),
+        ("labels = { Team = \"x\" }", "1:12", "not a label's key; use 1 to 63 lower-case letters"),
+        ("[agent.a]\nlabels = { a = \"\" }", "2:12", "is not 1 to 255 bytes of text on one line"),
         ("labels = { a = 1 }", "1:16", "string in quotes"),
         ("budget_usd = 1\nlimit = [{ usd = 2 }]", "2:10", "in usd for the window `total` and the category `any`"),
         ("max_requests = 1\n[[limit]]\nrequests = 2", "2:1", "already; keep one of the two"),
@@ -405,4 +408,23 @@ fn a_file_with_a_mistake_still_says_where_the_daemon_is() {
     let (config, mistakes) = Config::load_in_part(Some(&path)).unwrap();
     assert_eq!((config.run_dir.as_path(), mistakes.0.len()), (Path::new("/run/m"), 1));
     assert!(Config::load(Some(&path)).is_err());
+}
+
+#[test]
+fn an_account_has_no_more_labels_than_a_command_line_may_give_it() {
+    let text = |count: usize| {
+        let pairs: Vec<String> = (0..count).map(|n| format!("k{n} = \"v\"")).collect();
+        format!("labels = {{ {} }}", pairs.join(", "))
+    };
+    assert_eq!(config(&text(LABELS_MAX)).plan().host.labels.len(), LABELS_MAX);
+    let found = mistakes(&text(LABELS_MAX + 1));
+    assert_eq!(found, ["m.toml:1:10: an account can have 16 labels, and these are 17; leave some out"]);
+}
+
+#[test]
+fn every_label_that_the_config_takes_can_be_reported_by() {
+    for key in ["team", "cost-centre.4_7", &"k".repeat(63), "Team", "a b", &"k".repeat(64)] {
+        let taken = Config::parse(&format!("labels = {{ {key:?} = \"v\" }}"), Path::new("m.toml")).is_ok();
+        assert_eq!(taken, format!("label.{key}").parse::<By>().is_ok(), "{key}");
+    }
 }
