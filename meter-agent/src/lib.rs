@@ -10,6 +10,7 @@ pub mod coding;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod duration;
 pub mod events;
 pub mod exchange;
 pub mod ids;

@@ -16,6 +16,7 @@ use crate::{
         client::ClientError,
         wire::{Answer, Request},
     },
+    duration,
     ids::AccountPath,
     money::Pico,
 };
@@ -27,7 +28,7 @@ pub(super) struct Args {
     #[arg(value_name = "ACCOUNT")]
     account: AccountPath,
     /// How long, like 1h, 90m or 2d
-    #[arg(long = "for", value_name = "TIME", value_parser = when::duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse_above_zero)]
     lasts: Duration,
     /// Dollars on top of each limit, like 5
     #[arg(long, value_name = "USD")]
@@ -46,7 +47,8 @@ struct Told<'a> {
 }
 
 pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
-    let request = Request::Extend { account: args.account.clone(), by_usd: args.by, for_s: args.lasts.as_secs() };
+    let for_s = args.lasts.as_secs() + u64::from(args.lasts.subsec_nanos() > 0);
+    let request = Request::Extend { account: args.account.clone(), by_usd: args.by, for_s };
     let Answer::Extended { account, until, remaining_usd } = start::ask_or_start(config, &request)? else {
         return Err(ClientError::Mismatch.into());
     };

@@ -6,7 +6,6 @@
 
 mod accounts;
 mod apis;
-pub mod duration;
 mod hosts;
 mod limits;
 mod machine;

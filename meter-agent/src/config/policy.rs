@@ -8,6 +8,7 @@ use toml::de::DeTable;
 use super::{read::Reader, values::Value};
 use crate::{
     accounts::policy::{Clamp, Effective, Models, Policy, Reaction, Throttle, Wall, Watch},
+    duration,
     labels::{self, Labels},
 };
 
@@ -153,9 +154,7 @@ impl<'i> Reader<'i> {
             if let Some(rate) = rate.parse().ok().filter(|rate| *rate > 0) {
                 return Some(Throttle::PerMinute(rate));
             }
-        } else if let Ok(most) = super::duration::parse(text)
-            && !most.is_zero()
-        {
+        } else if duration::parse_above_zero(text).is_ok() {
             return self.within("throttle", value, THROTTLE_MAX).map(Throttle::Proportional);
         }
         let text = format!(
@@ -169,20 +168,12 @@ impl<'i> Reader<'i> {
         let mut reaction = |key: &str| table.get(key).and_then(|v| self.word(key, v, &REACTIONS));
         let (on_pace, on_repeat, on_baseline) = (reaction("on_pace"), reaction("on_repeat"), reaction("on_baseline"));
         let watch = Watch {
-            expect: table.get("expect").and_then(|v| self.duration("expect", v)),
+            expect: table.get("expect").and_then(|v| self.duration_above_zero("expect", v)),
             on_pace,
             repeats: table.get("repeats").and_then(|v| self.repeats(v)),
             on_repeat,
             on_baseline,
         };
-        if let Some(value) = table.get("expect")
-            && watch.expect.is_some_and(|expect| expect.is_zero())
-        {
-            self.mistake(
-                &value.span(),
-                "`expect` is no time at all; write in how much of it a limit is meant to last".to_owned(),
-            );
-        }
         if let Some(value) = table.get("on_pace")
             && !table.contains_key("expect")
             && place.above.expect.is_none()
@@ -220,7 +211,7 @@ impl<'i> Reader<'i> {
         if duration <= most {
             return Some(duration);
         }
-        let most = super::duration::text(most);
+        let most = duration::text(most);
         self.mistake(&value.span(), format!("`{key}` is longer than {most}; write {most} or less"));
         None
     }

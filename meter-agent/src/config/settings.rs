@@ -3,11 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Config, duration,
+    Config,
     machine::DURABILITIES,
     prices::{PLANS, UNKNOWN_MODELS},
 };
 use crate::{
+    duration,
     pricing::{PriceOverride, TokenRates},
     usage::{
         hosts::{HostEntry, Speaks},

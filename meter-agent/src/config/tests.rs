@@ -357,7 +357,7 @@ fn every_mistake_in_a_policy_names_its_fix() {
         ("on_pace = \"stop\"", "1:11", "add it, like expect = \"10m\""),
         ("on_repeat = \"stop\"", "1:13", "add it, like repeats = 5"),
         ("on_baseline = \"slow\"", "1:15", "use one of `tell`, `throttle` or `stop`"),
-        ("expect = \"0s\"", "1:10", "no time at all"),
+        ("expect = \"0s\"", "1:10", "`0s` is no time at all; write a length above zero"),
         ("repeats = 1", "1:11", "2 or more"),
         ("labels = { \"a b\" = \"x\" }", "1:12", "not a label's key; use 1 to 63 lower-case letters"),
         ("labels = { Team = \"x\" }", "1:12", "not a label's key; use 1 to 63 lower-case letters"),

@@ -10,8 +10,12 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{duration, mistake::suggestion, read::Reader};
-use crate::{clock::Timestamp, money::Pico};
+use super::{mistake::suggestion, read::Reader};
+use crate::{
+    clock::Timestamp,
+    duration::{self, DurationError},
+    money::Pico,
+};
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -121,14 +125,21 @@ impl<'i> Reader<'i> {
     }
 
     pub(super) fn duration(&mut self, key: &str, value: &Value<'i>) -> Option<Duration> {
-        let text = self.string(key, value)?;
-        match duration::parse(text) {
-            Ok(duration) => Some(duration),
-            Err(error) => {
-                self.mistake(&value.span(), format!("`{key}`: {error}"));
-                None
-            }
-        }
+        self.duration_by(key, value, duration::parse)
+    }
+
+    pub(super) fn duration_above_zero(&mut self, key: &str, value: &Value<'i>) -> Option<Duration> {
+        self.duration_by(key, value, duration::parse_above_zero)
+    }
+
+    fn duration_by(
+        &mut self,
+        key: &str,
+        value: &Value<'i>,
+        parse: fn(&str) -> Result<Duration, DurationError>,
+    ) -> Option<Duration> {
+        let duration = parse(self.string(key, value)?);
+        duration.map_err(|error| self.mistake(&value.span(), format!("`{key}`: {error}"))).ok()
     }
 
     /// The start of a day, in UTC.

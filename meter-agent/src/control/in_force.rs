@@ -11,7 +11,7 @@ use crate::{
     accounts::policy::{AtLimit, Clamp, Effective, Models, Reaction, Throttle, Wall},
     cashier::{InForce, LimitStatus},
     clock::Timestamp,
-    config::duration,
+    duration,
     ids::AccountPath,
     measure::Measure,
 };
