@@ -2,7 +2,7 @@
 //!
 //! Its units form a tree: `input_tokens` is everything, `cache_write_tokens` all writes with the two
 //! times to live below it, and a model that has no rate for a part charges the part as the whole. A part that
-//! overlaps another (cached audio) must be stated once the model prices the overlap, so it is, as zero if need be.
+//! overlaps another (cached audio) must be stated once the model prices the overlap, so it is, as little as it must be.
 
 use genai_prices::{Calculator, PriceRequest, Usage as Units, UsageKey};
 
@@ -146,15 +146,32 @@ pub(super) fn units(line: &Line, u: &Usage) -> Units {
     put(UsageKey::OUTPUT_IMAGE_TOKENS, u.output_image);
     put(UsageKey::OUTPUT_VIDEO_TOKENS, line.output_video);
     if u.cache_read > 0 {
+        let [image, video, audio] = cached_parts(line, u);
         if u.input_audio > 0 {
-            units.insert(UsageKey::CACHE_AUDIO_READ_TOKENS, count(line.cache_read_audio));
+            units.insert(UsageKey::CACHE_AUDIO_READ_TOKENS, count(audio));
         }
         if u.input_image > 0 {
-            units.insert(UsageKey::CACHE_IMAGE_READ_TOKENS, count(line.cache_read_image));
+            units.insert(UsageKey::CACHE_IMAGE_READ_TOKENS, count(image));
         }
         if line.input_video > 0 {
-            units.insert(UsageKey::CACHE_VIDEO_READ_TOKENS, 0.0);
+            units.insert(UsageKey::CACHE_VIDEO_READ_TOKENS, count(video));
         }
     }
     units
+}
+
+/// How much of the pictures, the film and the sound came out of the cache: what the line states, and beyond it only what
+/// has no room beside the cached tokens, since what is not cached is dearer. Of sound, the dearest, last.
+fn cached_parts(line: &Line, u: &Usage) -> [u64; 3] {
+    let parts = [u.input_image, line.input_video, u.input_audio];
+    let mut cached = [line.cache_read_image, 0, line.cache_read_audio];
+    let sum = |all: &[u64]| all.iter().copied().fold(0, u64::saturating_add);
+    let mut room = u.cache_read.saturating_sub(sum(&cached));
+    let fresh = sum(&parts).saturating_sub(sum(&cached));
+    let mut beyond = fresh.saturating_sub(u.input_tokens.saturating_sub(u.cache_read));
+    for (part, cached) in parts.into_iter().zip(&mut cached) {
+        let more = part.saturating_sub(*cached).min(beyond).min(room);
+        (*cached, beyond, room) = (*cached + more, beyond - more, room - more);
+    }
+    cached
 }

@@ -44,6 +44,29 @@ fn a_charge_is_the_price_list_to_the_pico_dollar() {
 }
 
 #[test]
+fn cached_sound_and_pictures_are_what_has_no_room_beside_the_cache() {
+    let prices = Prices::embedded();
+    let cost = |provider, model: &str, line: &Line| {
+        let reading = Reading { lines: vec![line.clone()], ..reading(model, line.usage) };
+        let charge = prices.charge(provider, None, &reading, AT);
+        assert_eq!(charge.kind, PriceKind::Priced);
+        charge.cost
+    };
+    let line = |usage| Line { usage, ..Line::default() };
+    // gpt-realtime: $32 for sound, $0.40 cached, per million. At least 400 of the sound were cached.
+    let spoken = Usage { input_uncached: 100, cache_read: 900, input_audio: 500, ..usage(1_000, 0) };
+    assert_eq!(cost("openai", "gpt-realtime", &line(spoken)), usd("0.00356"));
+    let stated = Line { cache_read_audio: 400, ..line(spoken) };
+    assert_eq!(cost("openai", "gpt-realtime", &stated), usd("0.00356"));
+    // gemini-2.5-flash: $1 for sound, $0.30 for the rest, $0.03 cached. 300 of the pictures were cached, and no sound.
+    let seen = Usage { input_uncached: 500, cache_read: 500, input_audio: 400, input_image: 400, ..usage(1_000, 0) };
+    assert_eq!(cost("google", "gemini-2.5-flash", &line(seen)), usd("0.000445"));
+    // Where all of it has room, none is taken to be cached.
+    let apart = Usage { input_uncached: 900, cache_read: 100, input_audio: 500, ..usage(1_000, 0) };
+    assert_eq!(cost("google", "gemini-2.5-flash", &line(apart)), usd("0.000623"));
+}
+
+#[test]
 fn the_answers_tier_decides() {
     let prices = Prices::embedded();
     let with = |tier: &str| {

@@ -255,6 +255,13 @@ impl Reading {
         }
     }
 
+    /// Of one line at the reading's model.
+    pub(crate) fn of_line(quality: Quality, line: Line) -> Self {
+        let (usage, units) = (line.usage, line.units.clone());
+        let lines = if line.is_plain() { Vec::new() } else { vec![line] };
+        Self { lines, units, ..Self::of(quality, usage) }
+    }
+
     pub(crate) fn of(quality: Quality, usage: Usage) -> Self {
         Self {
             model: None,

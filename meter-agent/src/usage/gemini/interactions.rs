@@ -14,9 +14,9 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
 pub(super) use self::request::{facts, rewrite};
-use super::usage::Modality;
+use super::usage::{Kind, Modality, Totals};
 use crate::usage::{
-    AnswerHead, Billing, BodyEnd, Line, Quality, Reader, Reading, RequestFacts, ResultRef, Standing, Tools, Usage,
+    AnswerHead, Billing, BodyEnd, Line, Quality, Reader, Reading, RequestFacts, ResultRef, Standing, Tools,
     estimate::Bounds,
     json::{Count, items, lenient, parse, text},
     read::{Either, Events, JsonReader, SseReader, is_sse},
@@ -151,43 +151,25 @@ impl InteractionUsage {
     }
 
     fn reading(self, quality: Quality) -> Reading {
-        let (line, server_tools) = (self.line(), self.tools());
-        let usage = line.usage;
-        let lines = if line.is_plain() { Vec::new() } else { vec![line] };
-        Reading { lines, server_tools, ..Reading::of(quality, usage) }
+        Reading { server_tools: self.tools(), ..Reading::of_line(quality, self.line()) }
     }
 
     fn line(&self) -> Line {
-        let input = self.total_input_tokens.get().saturating_add(self.total_tool_use_tokens.get());
-        let cache_read = self.total_cached_tokens.get().min(input);
-        let thoughts = self.total_thought_tokens.get();
-        let output = self.total_output_tokens.get().saturating_add(thoughts);
-        let input_of = |of| {
-            let parts = sum(&self.input_tokens_by_modality, of);
-            parts.saturating_add(sum(&self.tool_use_tokens_by_modality, of)).min(input)
+        let totals = Totals {
+            prompt: self.total_input_tokens.get(),
+            tool_use: self.total_tool_use_tokens.get(),
+            cached: self.total_cached_tokens.get(),
+            candidates: self.total_output_tokens.get(),
+            thoughts: self.total_thought_tokens.get(),
         };
-        let output_of = |of| sum(&self.output_tokens_by_modality, of).min(output);
-        let cached_of = |of, part: u64| sum(&self.cached_tokens_by_modality, of).min(cache_read).min(part);
-        let (audio, image) = (input_of(Modality::Audio), input_of(Modality::Image));
-        Line {
-            usage: Usage {
-                input_tokens: input,
-                input_uncached: input - cache_read,
-                cache_read,
-                input_audio: audio,
-                input_image: image,
-                output_tokens: output,
-                reasoning_tokens: thoughts,
-                output_audio: output_of(Modality::Audio),
-                output_image: output_of(Modality::Image),
-                ..Usage::default()
-            },
-            cache_read_audio: cached_of(Modality::Audio, audio),
-            cache_read_image: cached_of(Modality::Image, image),
-            input_video: input_of(Modality::Video),
-            output_video: output_of(Modality::Video),
-            ..Line::default()
-        }
+        totals.line(|of| {
+            let input = sum(&self.input_tokens_by_modality, of);
+            Kind {
+                input: input.saturating_add(sum(&self.tool_use_tokens_by_modality, of)),
+                cached: sum(&self.cached_tokens_by_modality, of),
+                output: sum(&self.output_tokens_by_modality, of),
+            }
+        })
     }
 
     fn tools(&self) -> Tools {

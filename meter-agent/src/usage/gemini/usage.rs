@@ -84,6 +84,58 @@ fn sum(parts: &[Part], of: Modality) -> u64 {
     parts.iter().filter(|p| Modality::of(&p.modality) == of).map(|p| p.token_count.get()).fold(0, u64::saturating_add)
 }
 
+/// Tokens of all kinds, as every spelling of this API states them.
+pub(super) struct Totals {
+    pub(super) prompt: u64,
+    /// Input beyond the prompt.
+    pub(super) tool_use: u64,
+    /// Of the input.
+    pub(super) cached: u64,
+    pub(super) candidates: u64,
+    /// Output beyond the candidates.
+    pub(super) thoughts: u64,
+}
+
+/// Of these the tokens that stand for one kind of thing.
+pub(super) struct Kind {
+    pub(super) input: u64,
+    pub(super) cached: u64,
+    pub(super) output: u64,
+}
+
+impl Totals {
+    /// Split by what is priced apart; a part is never more than its whole.
+    pub(super) fn line(&self, kind: impl Fn(Modality) -> Kind) -> Line {
+        let input = self.prompt.saturating_add(self.tool_use);
+        let cache_read = self.cached.min(input);
+        let output = self.candidates.saturating_add(self.thoughts);
+        let [audio, image, video] = [Modality::Audio, Modality::Image, Modality::Video].map(|of| {
+            let kind = kind(of);
+            let part = kind.input.min(input);
+            Kind { input: part, cached: kind.cached.min(cache_read).min(part), output: kind.output.min(output) }
+        });
+        Line {
+            usage: Usage {
+                input_tokens: input,
+                input_uncached: input - cache_read,
+                cache_read,
+                input_audio: audio.input,
+                input_image: image.input,
+                output_tokens: output,
+                reasoning_tokens: self.thoughts,
+                output_audio: audio.output,
+                output_image: image.output,
+                ..Usage::default()
+            },
+            cache_read_audio: audio.cached,
+            cache_read_image: image.cached,
+            input_video: video.input,
+            output_video: video.output,
+            ..Line::default()
+        }
+    }
+}
+
 /// What a usage metadata says: the line to price, and how.
 pub(super) struct Described {
     pub(super) line: Line,
@@ -94,9 +146,7 @@ pub(super) struct Described {
 
 impl Described {
     pub(super) fn reading(self, model: Option<String>, quality: Quality) -> Reading {
-        let usage = self.line.usage;
-        let lines = if self.line.is_plain() { Vec::new() } else { vec![self.line] };
-        let mut reading = Reading { model, service_tier: self.service_tier, lines, ..Reading::of(quality, usage) };
+        let mut reading = Reading { model, service_tier: self.service_tier, ..Reading::of_line(quality, self.line) };
         if self.provisioned {
             reading.reported = Some(Pico::ZERO);
             reading.reason = Some("provisioned throughput is not paid per token");
@@ -118,39 +168,21 @@ impl UsageMetadata {
     }
 
     pub(super) fn describe(self) -> Described {
-        let prompt = self.prompt_token_count.get();
-        let input = prompt.saturating_add(self.tool_use_prompt_token_count.get());
-        let cache_read = self.cached_content_token_count.get().min(input);
-        let thoughts = self.thoughts_token_count.get();
-        let candidates = self.candidates_token_count.0.unwrap_or(self.response_token_count.get());
-        let output = candidates.saturating_add(thoughts);
-        let input_of = |of| {
+        let totals = Totals {
+            prompt: self.prompt_token_count.get(),
+            tool_use: self.tool_use_prompt_token_count.get(),
+            cached: self.cached_content_token_count.get(),
+            candidates: self.candidates_token_count.0.unwrap_or(self.response_token_count.get()),
+            thoughts: self.thoughts_token_count.get(),
+        };
+        let line = totals.line(|of| {
             let prompt = sum(&self.prompt_tokens_details, of).max(sum(&self.prompt_token_details, of));
-            prompt.saturating_add(sum(&self.tool_use_prompt_tokens_details, of)).min(input)
-        };
-        let output_of =
-            |of| sum(&self.candidates_tokens_details, of).max(sum(&self.response_tokens_details, of)).min(output);
-        let cached_of = |of, input_part: u64| sum(&self.cache_tokens_details, of).min(cache_read).min(input_part);
-        let (audio, image) = (input_of(Modality::Audio), input_of(Modality::Image));
-        let line = Line {
-            usage: Usage {
-                input_tokens: input,
-                input_uncached: input - cache_read,
-                cache_read,
-                input_audio: audio,
-                input_image: image,
-                output_tokens: output,
-                reasoning_tokens: thoughts,
-                output_audio: output_of(Modality::Audio),
-                output_image: output_of(Modality::Image),
-                ..Usage::default()
-            },
-            cache_read_audio: cached_of(Modality::Audio, audio),
-            cache_read_image: cached_of(Modality::Image, image),
-            input_video: input_of(Modality::Video),
-            output_video: output_of(Modality::Video),
-            ..Line::default()
-        };
+            Kind {
+                input: prompt.saturating_add(sum(&self.tool_use_prompt_tokens_details, of)),
+                cached: sum(&self.cache_tokens_details, of),
+                output: sum(&self.candidates_tokens_details, of).max(sum(&self.response_tokens_details, of)),
+            }
+        });
         let traffic = Traffic::of(&self.traffic_type);
         Described {
             line,

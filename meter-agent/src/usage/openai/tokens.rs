@@ -7,6 +7,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::usage::{CompletionDetails, PromptDetails, split};
 use crate::usage::{Line, Quantity, Usage, json::Count};
 
 pub(super) use crate::usage::json::lenient;
@@ -22,40 +23,19 @@ pub(super) struct Tokens {
     completion_tokens: Count,
     total_tokens: Count,
     #[serde(deserialize_with = "lenient")]
-    input_tokens_details: Option<Details>,
+    input_tokens_details: Option<PromptDetails>,
     #[serde(deserialize_with = "lenient")]
-    input_token_details: Option<Details>,
+    input_token_details: Option<PromptDetails>,
     #[serde(deserialize_with = "lenient")]
-    prompt_tokens_details: Option<Details>,
+    prompt_tokens_details: Option<PromptDetails>,
     #[serde(deserialize_with = "lenient")]
-    prompt_token_details: Option<Details>,
+    prompt_token_details: Option<PromptDetails>,
     #[serde(deserialize_with = "lenient")]
-    output_tokens_details: Option<Details>,
+    output_tokens_details: Option<CompletionDetails>,
     #[serde(deserialize_with = "lenient")]
-    output_token_details: Option<Details>,
+    output_token_details: Option<CompletionDetails>,
     #[serde(deserialize_with = "lenient")]
-    completion_tokens_details: Option<Details>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-#[expect(clippy::struct_field_names, reason = "the names are the APIs'")]
-struct Details {
-    cached_tokens: Count,
-    cache_write_tokens: Count,
-    reasoning_tokens: Count,
-    audio_tokens: Count,
-    image_tokens: Count,
-    #[serde(deserialize_with = "lenient")]
-    cached_tokens_details: Option<Cached>,
-}
-
-/// What the cached input was.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Cached {
-    audio_tokens: Count,
-    image_tokens: Count,
+    completion_tokens_details: Option<CompletionDetails>,
 }
 
 impl Tokens {
@@ -72,24 +52,8 @@ impl Tokens {
     }
 
     pub(super) fn usage(&self) -> Usage {
-        let (input, output) = (self.input(), self.output());
-        let (of_input, of_output) =
-            (self.input_details().unwrap_or_default(), self.output_details().unwrap_or_default());
-        let cache_read = of_input.cached_tokens.get().min(input);
-        let cache_write_other = of_input.cache_write_tokens.get().min(input - cache_read);
-        Usage {
-            input_tokens: input,
-            input_uncached: input - cache_read - cache_write_other,
-            cache_read,
-            cache_write_other,
-            input_audio: of_input.audio_tokens.get().min(input),
-            input_image: of_input.image_tokens.get().min(input),
-            output_tokens: output,
-            reasoning_tokens: of_output.reasoning_tokens.get(),
-            output_audio: of_output.audio_tokens.get().min(output),
-            output_image: of_output.image_tokens.get().min(output),
-            ..Usage::default()
-        }
+        let (of_input, of_output) = (self.input_details(), self.output_details());
+        split(self.input(), self.output(), of_input.unwrap_or_default(), of_output.unwrap_or_default())
     }
 
     /// The usage with what of the cached input was not text.
@@ -112,14 +76,14 @@ impl Tokens {
         self.output_tokens.0.or(self.completion_tokens.0).unwrap_or(0)
     }
 
-    fn input_details(&self) -> Option<Details> {
+    fn input_details(&self) -> Option<PromptDetails> {
         self.input_tokens_details
             .or(self.input_token_details)
             .or(self.prompt_tokens_details)
             .or(self.prompt_token_details)
     }
 
-    fn output_details(&self) -> Option<Details> {
+    fn output_details(&self) -> Option<CompletionDetails> {
         self.output_tokens_details.or(self.output_token_details).or(self.completion_tokens_details)
     }
 }
@@ -164,6 +128,19 @@ mod tests {
         let odd = tokens(r#"{"input_tokens":3,"input_tokens_details":{"cached_tokens":9,"cache_write_tokens":9}}"#);
         let usage = odd.usage();
         assert_eq!((usage.cache_read, usage.cache_write_other, usage.input_uncached), (3, 0, 0));
+    }
+
+    #[test]
+    fn what_was_read_from_the_cache_is_not_written_too() {
+        let both = |written: u64| {
+            let json = format!(
+                r#"{{"input_tokens":1000,"input_tokens_details":{{"cached_tokens":900,"cache_write_tokens":{written}}}}}"#
+            );
+            let usage = tokens(&json).usage();
+            (usage.cache_read, usage.cache_write_other, usage.input_uncached)
+        };
+        assert_eq!(both(60), (900, 60, 40), "both fit side by side");
+        assert_eq!(both(950), (900, 50, 50), "the writes are stated with what was there already");
     }
 
     #[test]

@@ -58,13 +58,22 @@ pub(super) struct ChatUsage {
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
-#[expect(clippy::struct_field_names, reason = "the names are the API's")]
 pub(super) struct PromptDetails {
     pub(super) cached_tokens: Count,
     pub(super) cache_write_tokens: Count,
     /// Other spellings of the writes (LiteLLM, Alibaba).
     cache_creation_tokens: Count,
     cache_creation_input_tokens: Count,
+    pub(super) audio_tokens: Count,
+    pub(super) image_tokens: Count,
+    /// What the cached tokens stand for.
+    #[serde(deserialize_with = "lenient")]
+    pub(super) cached_tokens_details: Option<Cached>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Cached {
     pub(super) audio_tokens: Count,
     pub(super) image_tokens: Count,
 }
