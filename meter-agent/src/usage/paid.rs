@@ -3,6 +3,8 @@
 //! A row names hosts, calls and prices; a config adds rows of its own. What a unit is stays with the provider
 //! (`searches`, `credits`, `tokens`); its price stands in the same row, since no catalogue has it.
 
+use std::sync::{Mutex, PoisonError};
+
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -250,25 +252,22 @@ pub struct OwnCall {
 }
 
 impl Api {
-    /// An API of the config. It lives as long as the program, as the config does.
+    /// An API of the config. It lives as long as the program; a config that says the same again, as most reloads do,
+    /// gets the one that was made before.
     pub fn of_config(host: &str, category: &str, calls: &[OwnCall]) -> &'static Self {
-        let text = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
-        let call = |own: &OwnCall| ApiCall {
-            name: text(&own.path),
-            path: text(&own.path),
-            by_get: true,
-            unit: text(&own.unit),
-            price: own.price,
-            each: own.most,
-            most: own.most,
-            pointers: own.pointer.as_deref().map_or(&[], |pointer| Box::leak(Box::new([text(pointer)]))),
-            charge: None,
-            more: &[],
-            limit: None,
-            source: "the config",
+        static MADE: Mutex<Vec<&'static Api>> = Mutex::new(Vec::new());
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        let says_so = |api: &&&Self| {
+            let same = api.calls.len() == calls.len() && api.calls.iter().zip(calls).all(|(row, own)| row.says(own));
+            same && (api.id, api.category) == (host, category)
         };
-        let calls = Box::leak(calls.iter().map(call).collect());
-        Box::leak(Box::new(Self { id: text(host), hosts: &[], category: text(category), calls }))
+        if let Some(known) = made.iter().find(says_so) {
+            return known;
+        }
+        let calls = Box::leak(calls.iter().map(ApiCall::of_config).collect());
+        let api = Box::leak(Box::new(Self { id: kept(host), hosts: &[], category: kept(category), calls }));
+        made.push(api);
+        api
     }
 
     /// The call of a path.
@@ -367,7 +366,34 @@ impl Api {
     }
 }
 
+fn kept(text: &str) -> &'static str {
+    Box::leak(text.to_owned().into_boxed_str())
+}
+
 impl ApiCall {
+    fn of_config(own: &OwnCall) -> Self {
+        Self {
+            name: kept(&own.path),
+            path: kept(&own.path),
+            by_get: true,
+            unit: kept(&own.unit),
+            price: own.price,
+            each: own.most,
+            most: own.most,
+            pointers: own.pointer.as_deref().map_or(&[], |pointer| Box::leak(Box::new([kept(pointer)]))),
+            charge: None,
+            more: &[],
+            limit: None,
+            source: "the config",
+        }
+    }
+
+    /// Whether it was made of the same as this one of the config.
+    fn says(&self, own: &OwnCall) -> bool {
+        (self.path, self.unit, self.price, self.most) == (&*own.path, &*own.unit, own.price, own.most)
+            && self.pointers.first().copied() == own.pointer.as_deref()
+    }
+
     fn is_sized_by_request(&self) -> bool {
         !self.more.is_empty() || self.limit.is_some()
     }

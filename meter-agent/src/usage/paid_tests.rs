@@ -83,3 +83,26 @@ fn an_error_costs_nothing() {
     let mut reader = api.reader(&call, &facts, AnswerHead::new(429, "application/json"));
     assert!(reader.finish(BodyEnd::Complete).is_empty());
 }
+
+#[test]
+fn a_config_that_says_the_same_again_makes_nothing_anew() {
+    let call = |path: &str| OwnCall {
+        path: path.to_owned(),
+        unit: "pages".to_owned(),
+        price: Pico::new(7),
+        pointer: Some("/pages".to_owned()),
+        most: 3,
+    };
+    let of = |category: &str, calls: &[OwnCall]| Api::of_config("again.example", category, calls);
+    let first = of("files", &[call("/read"), call("/write")]);
+    assert!(std::ptr::eq(first, of("files", &[call("/read"), call("/write")])));
+    for other in [
+        of("web", &[call("/read"), call("/write")]),
+        of("files", &[call("/read")]),
+        of("files", &[call("/write"), call("/read")]),
+        of("files", &[call("/read"), OwnCall { pointer: None, ..call("/write") }]),
+        of("files", &[call("/read"), OwnCall { price: Pico::new(8), ..call("/write") }]),
+    ] {
+        assert_ne!(first, other);
+    }
+}
