@@ -35,6 +35,12 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// Whether any account is to be told of requests that repeat themselves.
+    pub fn watches_repeats(&self) -> bool {
+        let policies = self.agents.iter().map(|(_, policy)| policy);
+        policies.chain([&self.host]).any(|policy| policy.watch.repeats.is_some_and(|most| most > 0))
+    }
+
     /// The plan while some agents can't be renamed: they go on under their old names.
     #[must_use]
     pub fn with_old_names(&self, kept: &[AccountPath]) -> Self {

@@ -1,5 +1,7 @@
 //! What people and the calendar change: a new config, windows that begin, accounts that are shut and opened again.
 
+use std::sync::atomic::Ordering;
+
 use super::{Books, Cashier, CashierError};
 use crate::{
     accounts::{AccountId, Change, Extension, LimitRule, Plan, State, TaskStatus},
@@ -20,6 +22,7 @@ impl Cashier {
         let kept = self.rename(&mut books, plan);
         let before = rules(&books);
         let mut made = Vec::new();
+        self.repeats_watched.store(plan.watches_repeats(), Ordering::Relaxed);
         let plan = plan.with_old_names(&yet_to_rename(&books, plan, &kept));
         let changes = books.accounts.set_plan(&plan, &mut made);
         self.tell_made(&books, &made);

@@ -43,7 +43,7 @@ mod window_tests;
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -106,6 +106,8 @@ pub struct Cashier {
     funding: Mutex<()>,
     rows_dropped: AtomicU64,
     gates: Gates,
+    /// Whether the config in force watches anybody's repeats: where it doesn't, a request needs no lock to know.
+    repeats_watched: AtomicBool,
 }
 
 /// What the lock is around.

@@ -103,6 +103,19 @@ async fn the_request_that_is_one_too_many_stops_its_account() {
     assert_eq!(desk.cashier.status_of(&path("research")).unwrap().state, "open");
 }
 
+#[test]
+fn repeats_are_watched_as_the_config_in_force_says() {
+    let desk = desk(1_000, Policy::default());
+    let apply = |repeats| {
+        let watch = Watch { repeats, ..Watch::default() };
+        let policy = Policy { watch, ..Policy::default() };
+        desk.cashier.apply(&Plan { agents: vec![(path("research"), policy)], ..Plan::default() }, NOW);
+        desk.cashier.watches_repeats(desk.task)
+    };
+    assert!(!desk.cashier.watches_repeats(desk.task));
+    assert!(apply(Some(2)) && !apply(Some(0)) && apply(Some(3)) && !apply(None));
+}
+
 #[tokio::test]
 async fn what_goes_beyond_a_limit_is_counted_and_told() {
     let desk =

@@ -67,6 +67,9 @@ impl Cashier {
 
     /// Whether the account's repeated requests are to be told.
     pub fn watches_repeats(&self, account: meter_common::AccountRef) -> bool {
+        if !self.repeats_watched.load(Ordering::Relaxed) {
+            return false;
+        }
         let books = self.books.lock();
         books.slots.owner(account).is_some_and(|id| books.accounts.get(id).policy.repeats > 0)
     }

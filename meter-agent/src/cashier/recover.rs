@@ -73,6 +73,7 @@ impl Cashier {
             funding: Mutex::new(()),
             rows_dropped: 0.into(),
             gates: Gates::default(),
+            repeats_watched: plan.watches_repeats().into(),
         }))
     }
 }
