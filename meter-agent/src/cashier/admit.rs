@@ -19,9 +19,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub account: AccountRef,
-    pub process: Process,
+    pub process: Arc<Process>,
     /// What the hold's row says if it is never resolved.
-    pub request: RequestLine,
+    pub request: Arc<RequestLine>,
     pub quote: Quote,
     /// Its model has been replaced by a cheaper one already.
     pub degraded: bool,
@@ -219,8 +219,8 @@ impl Cashier {
             tokens: grant.amounts.tokens,
             clamp: grant.clamp,
             time: now,
-            process: asked.process.clone(),
-            request: asked.request.clone(),
+            process: Arc::clone(&asked.process),
+            request: Arc::clone(&asked.request),
         });
         let (reply, durable) = self.durable_reply();
         self.writer.push_quietly(Op::Hold { line, hold: Arc::clone(&record) }, reply);

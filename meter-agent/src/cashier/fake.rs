@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use meter_common::{AccountRef, Balance, SLOTS};
 use parking_lot::Mutex;
 
-use super::{Asked, Cashier, Durability, Given, Hold, Plan, Refused, RequestLine};
+use super::{Asked, Cashier, Durability, Given, Hold, Plan, Refused};
 use crate::{
     accounts::{Accounts, LimitRule, State, policy::Policy},
     clock::Timestamp,
@@ -84,8 +84,8 @@ pub(super) fn fixed(amount: i64) -> Quote {
 pub(super) fn asked(account: AccountRef, amount: i64) -> Asked {
     Asked {
         account,
-        process: process(),
-        request: RequestLine::default(),
+        process: process().into(),
+        request: Arc::default(),
         quote: fixed(amount),
         degraded: false,
         model_follows: false,

@@ -211,7 +211,7 @@ fn state_of(cashier: &Cashier) -> &'static str {
 #[test]
 fn a_dropped_hold_is_charged_in_full_as_unresolved() {
     let desk = desk(None);
-    let request = RequestLine { provider: "anthropic".to_owned(), ..RequestLine::default() };
+    let request = RequestLine { provider: "anthropic".to_owned(), ..RequestLine::default() }.into();
     drop(desk.cashier.admit_now(&Asked { request, ..fake::asked(desk.task, 70) }, NOW).unwrap());
     assert_eq!(spent(&desk.cashier, "research/t"), 70);
     desk.cashier.bind(&path("research/t"), &fake::given(None), NOW).unwrap();

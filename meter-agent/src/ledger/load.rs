@@ -1,6 +1,6 @@
 //! What the ledger knew when it was opened: the material of recovery.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use meter_common::AccountRef;
 use rusqlite::{Row as SqlRow, types::Type};
@@ -160,8 +160,8 @@ fn hold(row: &SqlRow<'_>) -> rusqlite::Result<HoldRecord> {
         tokens: row.get(16)?,
         clamp: maybe_count(row, 3)?,
         time: Timestamp::from_micros(row.get(4)?),
-        process: Process { pid: row.get(5)?, start_ticks: count(row, 6)?, exe: row.get(7)? },
-        request: RequestLine {
+        process: Process { pid: row.get(5)?, start_ticks: count(row, 6)?, exe: row.get(7)? }.into(),
+        request: Arc::new(RequestLine {
             provider: row.get(8)?,
             endpoint: row.get(9)?,
             host: row.get(10)?,
@@ -170,7 +170,7 @@ fn hold(row: &SqlRow<'_>) -> rusqlite::Result<HoldRecord> {
             requested_model: row.get(13)?,
             stream: row.get(14)?,
             category: row.get(15)?,
-        },
+        }),
     })
 }
 

@@ -26,8 +26,8 @@ pub struct HoldRecord {
     pub tokens: i64,
     pub clamp: Option<u64>,
     pub time: Timestamp,
-    pub process: Process,
-    pub request: RequestLine,
+    pub process: Arc<Process>,
+    pub request: Arc<RequestLine>,
 }
 
 impl HoldRecord {
@@ -44,18 +44,18 @@ impl HoldRecord {
 
     /// Money of which nothing is known but whose it was.
     pub fn unknown(account: AccountId, amount: Pico, time: Timestamp) -> Self {
-        let (process, request) = (Process::default(), RequestLine::default());
+        let (process, request) = (Arc::default(), Arc::default());
         Self { id: ExchangeId::new(), account, amount, tokens: 0, clamp: None, time, process, request }
     }
 
     /// The row of a hold that nobody settled: charged in full.
     pub fn unresolved(&self, account: AccountPath, amount: Pico, now: Timestamp, reason: &str) -> Row {
-        let request = self.request.clone();
+        let request = RequestLine::clone(&self.request);
         Row {
             id: self.id,
             time: self.time,
             account,
-            process: self.process.clone(),
+            process: Process::clone(&self.process),
             provider: request.provider,
             endpoint: request.endpoint,
             host: request.host,

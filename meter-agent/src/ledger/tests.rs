@@ -99,8 +99,8 @@ pub(super) fn hold(amount: i64) -> Arc<HoldRecord> {
         tokens: 0,
         clamp: Some(u64::MAX),
         time: Timestamp::from_micros(-5),
-        process: Process { pid: 1, start_ticks: u64::MAX, exe: "é".to_owned() },
-        request: RequestLine { host: "h".to_owned(), stream: true, ..RequestLine::default() },
+        process: Process { pid: 1, start_ticks: u64::MAX, exe: "é".to_owned() }.into(),
+        request: RequestLine { host: "h".to_owned(), stream: true, ..RequestLine::default() }.into(),
     })
 }
 

@@ -1,6 +1,9 @@
 //! Everything before the first byte leaves: is the request for this host, what is it, what may it cost, does that fit.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, header, request::Parts, uri::PathAndQuery};
@@ -293,8 +296,8 @@ pub(super) async fn hold(
     };
     let asked = Asked {
         account: target.peer.account,
-        process: target.peer.process.clone(),
-        request: open.exchange.request_line(),
+        process: Arc::clone(&target.peer.process),
+        request: Arc::new(open.exchange.request_line()),
         quote,
         degraded: manner.degraded,
         model_follows: manner.model_follows,

@@ -23,6 +23,7 @@ use crate::{
     cashier::{CashierError, Durability, Hold, Refused},
     clock,
     exchange::{End, Opening, REQUEST_IDS},
+    ids::Process,
     usage::{
         self, AnswerHead, Billing, Call, Dialect, Endpoint, Reading,
         plan::{is_on_plan, was_billed},
@@ -125,7 +126,7 @@ fn opening(session: &Session, parts: &Parts, endpoint: Endpoint) -> Opening {
     let target = &session.target;
     Opening {
         account: target.peer.path.clone(),
-        process: target.peer.process.clone(),
+        process: Process::clone(&target.peer.process),
         provider: target.matched.provider_id.to_string(),
         price_provider: priced_at(target.matched.price_provider, parts.uri.path()).to_string(),
         endpoint: endpoint.name,

@@ -1,6 +1,6 @@
 //! Who is behind an accepted connection: account, process, destination.
 
-use std::{fs, net::SocketAddr};
+use std::{fs, net::SocketAddr, sync::Arc};
 
 use meter_common::{AccountRef, FlowRecord};
 
@@ -17,7 +17,7 @@ const TICK_NS: u64 = 10_000_000;
 pub(crate) struct Peer {
     pub(crate) account: AccountRef,
     pub(crate) path: AccountPath,
-    pub(crate) process: Process,
+    pub(crate) process: Arc<Process>,
     /// Where the agent wanted to go.
     pub(crate) destination: SocketAddr,
 }
@@ -27,7 +27,7 @@ impl Peer {
         Self {
             account: flow.account,
             path,
-            process: process(flow),
+            process: Arc::new(process(flow)),
             destination: SocketAddr::new(kernel::address(flow.dest_addr), flow.dest_port),
         }
     }

@@ -90,7 +90,7 @@ fn measure(others: u32) -> anyhow::Result<Figures> {
         &Given::budget(Some(Pico::new(100_000 * Pico::USD))),
         clock::now(),
     )?;
-    let pairs = Pairs { cashier: &cashier, account, process: process(), row: row() };
+    let pairs = Pairs { cashier: &cashier, account, process: process().into(), row: row() };
     // The first ones make the tables' pages and the allocator's.
     pairs.burst(BURST / 8)?;
     runtime.block_on(cashier.flush());
@@ -130,7 +130,7 @@ fn bind_many(cashier: &Arc<Cashier>, accounts: u32) -> anyhow::Result<()> {
 struct Pairs<'a> {
     cashier: &'a Arc<Cashier>,
     account: AccountRef,
-    process: Process,
+    process: Arc<Process>,
     row: Row,
 }
 
@@ -157,8 +157,8 @@ impl Pairs<'_> {
         };
         let asked = Asked {
             account: self.account,
-            process: self.process.clone(),
-            request: line(),
+            process: Arc::clone(&self.process),
+            request: Arc::new(line()),
             quote,
             degraded: false,
             model_follows: false,

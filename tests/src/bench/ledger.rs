@@ -115,8 +115,8 @@ fn group_commit(folder: &Path) -> anyhow::Result<()> {
             tokens: 0,
             clamp: None,
             time: row.time,
-            process: row.process.clone(),
-            request: RequestLine { host: row.host.clone(), path: row.path.clone(), ..RequestLine::default() },
+            process: row.process.clone().into(),
+            request: RequestLine { host: row.host.clone(), path: row.path.clone(), ..RequestLine::default() }.into(),
         });
         let resolves = Some(Resolves { hold: row.id, amount: row.held_usd, tokens: 0 });
         let told = Arc::clone(&durable);

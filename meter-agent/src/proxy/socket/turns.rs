@@ -34,7 +34,7 @@ pub(super) struct Closing {
 pub(super) struct Turns {
     shared: Arc<Shared>,
     account: AccountRef,
-    process: Process,
+    process: Arc<Process>,
     /// A subscription pays.
     on_plan: bool,
     /// Of the socket; each turn has its own time.
@@ -73,7 +73,7 @@ impl Turns {
             on_plan: live.open().on_plan,
             shared: Arc::clone(&session.shared),
             account: peer.account,
-            process: peer.process.clone(),
+            process: Arc::clone(&peer.process),
             opening,
             reader,
             live: Some(live),
@@ -156,12 +156,11 @@ impl Turns {
         open.exchange.asked(self.facts.model.clone(), true);
         open.exchange.plan(self.on_plan);
         let quote = open.prices.admit(self.opening.seller(), &self.facts, at, self.on_plan);
-        let line = open.exchange.request_line();
+        let request = Arc::new(open.exchange.request_line());
         let admitted = quote.map_err(|error| Box::new(problem::no_price(&error.to_string()))).and_then(|quote| {
-            let (account, process) = (self.account, self.process.clone());
-            let model_follows = line.requested_model.is_none();
-            let asked =
-                Asked { account, process, request: line, quote, degraded: false, model_follows, fingerprint: None };
+            let (account, process) = (self.account, Arc::clone(&self.process));
+            let model_follows = request.requested_model.is_none();
+            let asked = Asked { account, process, request, quote, degraded: false, model_follows, fingerprint: None };
             let admitted = self.shared.cashier.admit_now(&asked, at);
             admitted.map_err(|refused| Box::new(problem::refused(refused)))
         });
