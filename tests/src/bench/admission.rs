@@ -12,18 +12,19 @@ use std::{
 use anyhow::Context;
 use meter_agent::{
     accounts::{LimitRule, policy::Policy},
-    cashier::{Asked, Cashier, Durability, Given, Hold, Plan, Refused, RequestLine},
+    cashier::{Asked, Cashier, Durability, Given, Hold, Plan, Refused},
     clock,
-    exchange::{Detail, LLM, Outcome, Row},
-    ids::{AccountPath, ExchangeId, Process},
+    exchange::Row,
+    ids::{AccountPath, Process},
     kernel::Book,
     money::Pico,
-    pricing::{PriceKind, Quote},
-    usage::{Quality, Usage},
+    pricing::Quote,
 };
 use meter_common::{AccountRef, Balance, SLOTS};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
+
+use super::rows;
 
 /// Pairs that are queued before the writer is waited for: half of the queue's bound, as each is two entries.
 const BURST: u32 = 16_384;
@@ -90,7 +91,8 @@ fn measure(others: u32) -> anyhow::Result<Figures> {
         &Given::budget(Some(Pico::new(100_000 * Pico::USD))),
         clock::now(),
     )?;
-    let pairs = Pairs { cashier: &cashier, account, process: process().into(), row: row() };
+    let row = Row { cost_usd: Pico::new(140_000_000), stream: false, ..rows::row(AccountPath::host(), clock::now()) };
+    let pairs = Pairs { cashier: &cashier, account, process: rows::process().into(), row };
     // The first ones make the tables' pages and the allocator's.
     pairs.burst(BURST / 8)?;
     runtime.block_on(cashier.flush());
@@ -158,7 +160,7 @@ impl Pairs<'_> {
         let asked = Asked {
             account: self.account,
             process: Arc::clone(&self.process),
-            request: Arc::new(line()),
+            request: Arc::new(rows::line()),
             quote,
             degraded: false,
             model_follows: false,
@@ -171,54 +173,4 @@ impl Pairs<'_> {
 fn cpu(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-fn process() -> Process {
-    Process { pid: 4_242, start_ticks: 7, exe: "/usr/bin/python3.12".to_owned() }
-}
-
-fn line() -> RequestLine {
-    RequestLine {
-        provider: "openai".to_owned(),
-        endpoint: "chat_completions".to_owned(),
-        host: "api.openai.com".to_owned(),
-        method: "POST".to_owned(),
-        path: "/v1/chat/completions".to_owned(),
-        requested_model: Some("gpt-4o".to_owned()),
-        ..RequestLine::default()
-    }
-}
-
-fn row() -> Row {
-    Row {
-        id: ExchangeId::new(),
-        time: clock::now(),
-        account: AccountPath::host(),
-        process: process(),
-        provider: "openai".to_owned(),
-        endpoint: "chat_completions".to_owned(),
-        host: "api.openai.com".to_owned(),
-        method: "POST".to_owned(),
-        path: "/v1/chat/completions".to_owned(),
-        model: Some("gpt-4o-2024-08-06".to_owned()),
-        requested_model: Some("gpt-4o".to_owned()),
-        status: Some(200),
-        stream: false,
-        usage: Usage { input_tokens: 8, input_uncached: 8, output_tokens: 12, ..Usage::default() },
-        usage_quality: Quality::Exact,
-        held_usd: Pico::ZERO,
-        cost_usd: Pico::new(140_000_000),
-        price: PriceKind::Priced,
-        clamped: None,
-        outcome: Outcome::Complete,
-        ttfb_ms: Some(310),
-        duration_ms: 420,
-        request_id: Some("req_0a1b2c3d4e5f60718293a4b5c6d7e8f9".to_owned()),
-        reason: None,
-        count: 1,
-        category: LLM.to_owned(),
-        notional_usd: None,
-        detail: Detail::default(),
-        corrects: None,
-    }
 }

@@ -17,13 +17,12 @@ use meter_agent::{
     accounts::{AccountId, Line},
     clock::Timestamp,
     control::report::AccountReport,
-    exchange::{Detail, LLM, Outcome, RequestLine, Row},
-    ids::{AccountPath, ExchangeId, Process},
+    exchange::{RequestLine, Row},
+    ids::AccountPath,
     ledger::{HoldRecord, Op, Reader, Reply, Resolves, RowFilter, Store, Writer},
-    money::Pico,
-    pricing::PriceKind,
-    usage::{Quality, Usage},
 };
+
+use super::rows;
 
 /// Exchanges of the group commit's measurement.
 const EXCHANGES: u64 = 200_000;
@@ -61,37 +60,8 @@ fn accounts() -> anyhow::Result<Vec<(Op, AccountPath, Line)>> {
 }
 
 fn row(n: u64, account: &AccountPath) -> Row {
-    Row {
-        id: ExchangeId::new(),
-        time: Timestamp::from_micros(1_800_000_000_000_000 + i64::try_from(n).unwrap_or(0) * 1_000),
-        account: account.clone(),
-        process: Process { pid: 4_242, start_ticks: 77, exe: "/usr/bin/python3.12".to_owned() },
-        provider: "openai".to_owned(),
-        endpoint: "chat_completions".to_owned(),
-        host: "api.openai.com".to_owned(),
-        method: "POST".to_owned(),
-        path: "/v1/chat/completions".to_owned(),
-        model: Some("gpt-4o-2024-08-06".to_owned()),
-        requested_model: Some("gpt-4o".to_owned()),
-        status: Some(200),
-        stream: true,
-        usage: Usage { input_tokens: 300, input_uncached: 300, output_tokens: 200, ..Usage::default() },
-        usage_quality: Quality::Exact,
-        held_usd: Pico::new(5_000_000_000),
-        cost_usd: Pico::new(2_750_000_000),
-        price: PriceKind::Priced,
-        clamped: None,
-        outcome: Outcome::Complete,
-        ttfb_ms: Some(300),
-        duration_ms: 2_000,
-        request_id: Some("req_0123456789abcdef".to_owned()),
-        reason: None,
-        count: 1,
-        category: LLM.to_owned(),
-        notional_usd: None,
-        detail: Detail::default(),
-        corrects: None,
-    }
+    let time = 1_800_000_000_000_000 + i64::try_from(n).unwrap_or(0) * 1_000;
+    rows::row(account.clone(), Timestamp::from_micros(time))
 }
 
 /// Each exchange is a hold that somebody waits for and a row that resolves it, as the sidecar queues them.

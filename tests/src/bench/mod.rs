@@ -11,6 +11,7 @@ pub mod plain;
 pub mod process;
 pub mod proxies;
 pub mod reader;
+pub mod rows;
 pub mod stream;
 pub mod table;
 pub mod wrk;
