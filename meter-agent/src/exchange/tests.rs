@@ -1,7 +1,10 @@
 //! How exchanges end, and what each end costs.
 
 use super::*;
-use crate::pricing::{Imported, PlanMode, Settings};
+use crate::{
+    pricing::{Imported, PlanMode, PriceKind, Settings},
+    usage::{Line, Quality, Usage},
+};
 
 const HELD: Pico = Pico::new(7_000_000);
 
