@@ -1,27 +1,20 @@
 //! The certificate authorities: one for the built-in hosts and one per added host entry.
 //!
-//! Each carries critical name constraints, so that a stolen key can impersonate nothing but the hosts it was
-//! made for. Keys are readable by root alone. A leaf names one host and lives eight days; it is made when first asked
-//! for and kept in memory only.
+//! Each carries critical name constraints (`scope.rs`), so that a stolen key can impersonate nothing but the hosts it
+//! was made for. Its key is readable by root alone (`ca.rs`). A leaf names one host and lives eight days; it is made when
+//! first asked for and kept in memory only.
 
 use std::{
     collections::HashMap,
-    fs,
-    io::{self, Write},
-    net::IpAddr,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use parking_lot::{Mutex, RwLock};
-use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256,
-};
-use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
+use rustls::sign::CertifiedKey;
 
+use super::{ca::Ca, scope::Scope};
 use crate::{
     clock::{self, Timestamp},
     usage::hosts::HostTable,
@@ -29,13 +22,9 @@ use crate::{
 
 /// Leaves kept at one time. A wildcard entry lets an agent invent names, so the store is bounded; past it, it starts anew.
 const LEAVES_MAX: usize = 4_096;
-/// Ten years: the agent's bundle is made anew at each run, so a longer life would buy nothing.
-const CA_DAYS: i64 = 3_650;
 /// Renewed at half of it.
-const LEAF_DAYS: i64 = 8;
-const DAY_SECONDS: i64 = 86_400;
-/// Clocks of containers and hosts differ by some minutes.
-const BACKDATE_DAYS: i64 = 1;
+pub(super) const LEAF_DAYS: i64 = 8;
+pub(super) const DAY_SECONDS: i64 = 86_400;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
@@ -69,68 +58,6 @@ impl Opened {
 struct Leaf {
     key: Arc<CertifiedKey>,
     renew_at: Timestamp,
-}
-
-struct Ca {
-    /// Lower-case suffixes or addresses it may sign for.
-    scope: Vec<Scope>,
-    pem: String,
-    der: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-/// What a certificate authority may sign for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Scope {
-    /// A name and everything below it.
-    Dns(String),
-    Ip(IpAddr),
-}
-
-impl Scope {
-    /// The narrowest name constraint that covers a host pattern: a `*` label, or a label with a `*` in it,
-    /// leaves what stands to its right.
-    fn of_pattern(pattern: &str) -> Self {
-        let host = host_of(pattern);
-        if let Ok(ip) = host.parse() {
-            return Self::Ip(ip);
-        }
-        match host.rfind('*') {
-            Some(star) => {
-                let rest = &host[star..];
-                Self::Dns(rest.split_once('.').map_or("", |(_, suffix)| suffix).to_ascii_lowercase())
-            }
-            None => Self::Dns(host.to_ascii_lowercase()),
-        }
-    }
-
-    fn covers(&self, host: &str) -> bool {
-        match self {
-            Self::Ip(ip) => host.parse() == Ok(*ip),
-            Self::Dns(suffix) => {
-                host == suffix || host.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.ends_with('.'))
-            }
-        }
-    }
-
-    fn subtree(&self) -> GeneralSubtree {
-        match self {
-            Self::Dns(name) => GeneralSubtree::DnsName(name.clone()),
-            Self::Ip(IpAddr::V4(ip)) => GeneralSubtree::IpAddress(CidrSubnet::V4(ip.octets(), [255; 4])),
-            Self::Ip(IpAddr::V6(ip)) => GeneralSubtree::IpAddress(CidrSubnet::V6(ip.octets(), [255; 16])),
-        }
-    }
-}
-
-/// `name` of `name:port`, and of a bracketed IPv6 address.
-fn host_of(entry: &str) -> &str {
-    if let Some(rest) = entry.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or(rest);
-    }
-    match entry.rsplit_once(':') {
-        Some((host, _)) if !host.contains(':') => host,
-        Some(_) | None => entry,
-    }
 }
 
 impl Authority {
@@ -196,117 +123,9 @@ fn open(data_dir: &Path, hosts: &HostTable) -> Result<Opened, TrustError> {
     Ok(Opened(cas))
 }
 
-impl Ca {
-    fn open(dir: &Path, file: &str, title: &str, scope: Vec<Scope>) -> Result<Self, TrustError> {
-        let cert_path = dir.join(format!("{file}.pem"));
-        let key_path = dir.join(format!("{file}.key"));
-        let scope_path = dir.join(format!("{file}.scope"));
-        let fingerprint = format!("{scope:?}\n");
-        let known = fs::read_to_string(&scope_path).is_ok_and(|kept| kept == fingerprint);
-        if known && cert_path.exists() && key_path.exists() {
-            return Self::load(&cert_path, &key_path, scope);
-        }
-        let made = Self::make(title, &scope).map_err(|source| TrustError::Make { name: title.to_owned(), source })?;
-        let (cert_pem, key_pem) = made;
-        // The scope is written last: without it, what came before is made again.
-        write(&key_path, key_pem.as_bytes(), 0o600)?;
-        write(&cert_path, cert_pem.as_bytes(), 0o644)?;
-        write(&scope_path, fingerprint.as_bytes(), 0o644)?;
-        Self::load(&cert_path, &key_path, scope)
-    }
-
-    fn make(title: &str, scope: &[Scope]) -> Result<(String, String), rcgen::Error> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = name(&format!("meter CA ({title})"));
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.name_constraints = Some(constraints(scope));
-        validity(&mut params, CA_DAYS);
-        let cert = params.self_signed(&key)?;
-        Ok((cert.pem(), key.serialize_pem()))
-    }
-
-    fn load(cert_path: &Path, key_path: &Path, scope: Vec<Scope>) -> Result<Self, TrustError> {
-        let read =
-            |path: &Path| fs::read_to_string(path).map_err(|source| TrustError::Io { path: path.to_owned(), source });
-        let pem = read(cert_path)?;
-        let damaged = |path: &Path| TrustError::Damaged { path: path.to_owned() };
-        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| damaged(cert_path))?;
-        let key = KeyPair::from_pem(&read(key_path)?).map_err(|_| damaged(key_path))?;
-        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|_| damaged(cert_path))?;
-        Ok(Self { scope, pem, der, issuer })
-    }
-
-    fn leaf(&self, host: &str) -> Result<CertifiedKey, TrustError> {
-        let failed = |source| TrustError::Make { name: host.to_owned(), source };
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
-        let mut params = CertificateParams::new(vec![host.to_owned()]).map_err(failed)?;
-        // A common name that looks like a host name is held against the name constraints (OpenSSL), so an address is
-        // written as something that does not.
-        let common = if host.parse::<IpAddr>().is_ok() { format!("address {host}") } else { host.to_owned() };
-        params.distinguished_name = name(&common);
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.is_ca = IsCa::ExplicitNoCa;
-        validity(&mut params, LEAF_DAYS);
-        let cert = params.signed_by(&key, &self.issuer).map_err(failed)?;
-        let signing = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let signing = aws_lc_rs::sign::any_supported_type(&signing)
-            .map_err(|_| failed(rcgen::Error::KeyGenerationUnavailable))?;
-        Ok(CertifiedKey::new(vec![cert.der().clone(), self.der.clone()], signing))
-    }
-}
-
-/// Permits the scope and excludes every kind of name that the scope does not speak of: a constraint on DNS names
-/// alone would leave addresses free.
-fn constraints(scope: &[Scope]) -> NameConstraints {
-    let any_v4 = GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4]));
-    let any_v6 = GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16]));
-    let permitted: Vec<GeneralSubtree> = scope.iter().map(Scope::subtree).collect();
-    let names_address = scope.iter().any(|s| matches!(s, Scope::Ip(_)));
-    let names_dns = scope.iter().any(|s| matches!(s, Scope::Dns(_)));
-    let mut excluded = Vec::new();
-    if !names_address {
-        excluded.extend([any_v4, any_v6]);
-    }
-    if !names_dns {
-        excluded.push(GeneralSubtree::DnsName(String::new()));
-    }
-    NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded }
-}
-
-fn name(common: &str) -> DistinguishedName {
-    let mut dn = DistinguishedName::new();
-    // A common name longer than 64 characters is not valid X.520.
-    dn.push(DnType::CommonName, common.chars().take(64).collect::<String>());
-    dn.push(DnType::OrganizationName, "meter");
-    dn
-}
-
-fn validity(params: &mut CertificateParams, days: i64) {
-    let now = clock::now().micros() / 1_000_000;
-    let at = |unix_seconds| {
-        time::OffsetDateTime::from_unix_timestamp(unix_seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
-    };
-    params.not_before = at(now - BACKDATE_DAYS * DAY_SECONDS);
-    params.not_after = at(now + days * DAY_SECONDS);
-}
-
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TrustError> {
-    let failed = |source| TrustError::Io { path: path.to_owned(), source };
-    let fresh = path.with_extension("new");
-    let _ = fs::remove_file(&fresh);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(mode)).map_err(failed)?;
-    fs::rename(&fresh, path).map_err(failed)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::{io::Write, net::IpAddr, os::unix::fs::PermissionsExt, process::Command};
 
     use rustls_pki_types::CertificateDer;
 

@@ -2,6 +2,8 @@
 
 pub mod authority;
 pub mod bundle;
+mod ca;
 pub mod env;
+mod scope;
 
 pub use authority::{Authority, TrustError};
