@@ -65,7 +65,7 @@ enum Stage {
 /// One exchange under way. Consumed by [`Exchange::end`].
 #[derive(Debug)]
 pub struct Exchange {
-    /// Its hold's. One without a hold gets an id with its row: to make one takes a call of the kernel.
+    /// Its hold's. One without a hold gets an id with its row.
     id: Option<ExchangeId>,
     opening: Opening,
     stage: Stage,

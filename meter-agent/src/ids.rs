@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::clock;
 
 /// Path of an account below the host: `research`, `research/nightly-7`. The host itself is `host`.
 ///
@@ -123,11 +126,52 @@ pub struct ExchangeId(pub uuid::Uuid);
 
 impl ExchangeId {
     /// A new id. Ids made in one process ascend.
+    ///
+    /// What follows its time is random in the first of a process and counts from there (RFC 9562, section 6.2, method 2):
+    /// to ask the kernel for random bytes takes longer than to decide on the exchange, and would be done under a lock.
     #[expect(clippy::new_without_default, reason = "a default id would be a different one each time")]
     pub fn new() -> Self {
-        Self(uuid::Uuid::now_v7())
+        static LAST: Mutex<Option<Moment>> = Mutex::new(None);
+        let now = u64::try_from(clock::now().micros() / 1_000).unwrap_or(0);
+        let mut last = LAST.lock();
+        let moment = last.map_or_else(Moment::random, |before| before.next(now));
+        *last = Some(moment);
+        Self(moment.uuid())
     }
 }
+
+/// What a UUID v7 is made of.
+#[derive(Clone, Copy)]
+struct Moment {
+    /// Since the Unix epoch, 48 bits of it.
+    millis: u64,
+    /// What follows, in 74 bits.
+    rest: u128,
+}
+
+impl Moment {
+    /// The highest bit of its rest is 0, so that a process can't count to the end.
+    fn random() -> Self {
+        let id = uuid::Uuid::now_v7().as_u128();
+        let (high, low) = (id >> 64 & LOW_12, id & LOW_62);
+        Self { millis: u64::try_from(id >> 80).unwrap_or(0), rest: high << 62 | low }
+    }
+
+    /// A clock that was set back stands still here.
+    fn next(self, now: u64) -> Self {
+        Self { millis: self.millis.max(now), rest: self.rest + 1 }
+    }
+
+    fn uuid(self) -> uuid::Uuid {
+        const VERSION: u128 = 7 << 76;
+        const VARIANT: u128 = 0b10 << 62;
+        let (high, low) = (self.rest >> 62 & LOW_12, self.rest & LOW_62);
+        uuid::Uuid::from_u128(u128::from(self.millis) << 80 | VERSION | high << 64 | VARIANT | low)
+    }
+}
+
+const LOW_12: u128 = (1 << 12) - 1;
+const LOW_62: u128 = (1 << 62) - 1;
 
 impl fmt::Display for ExchangeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,6 +204,30 @@ mod tests {
         assert!(task.is_within(&AccountPath::of_agent("research").unwrap()));
         assert!(task.is_within(&AccountPath::host()));
         assert!(!AccountPath::of_agent("research2").unwrap().is_within(&AccountPath::of_agent("research").unwrap()));
+    }
+
+    #[test]
+    fn ids_ascend_and_are_uuids_of_version_7_and_of_now() {
+        let before = clock::now().micros() / 1_000;
+        let ids: Vec<ExchangeId> = (0..10_000).map(|_| ExchangeId::new()).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b));
+        for id in &ids {
+            assert_eq!((id.0.get_version_num(), id.0.get_variant()), (7, uuid::Variant::RFC4122), "{id}");
+            let millis = i64::try_from(id.0.as_u128() >> 80).unwrap();
+            assert!((before - 60_000..=before + 60_000).contains(&millis), "{id}");
+        }
+    }
+
+    #[test]
+    fn an_id_carries_into_every_bit_and_never_goes_back() {
+        let moment = |millis, rest| Moment { millis, rest };
+        let carried = moment(5, LOW_62).next(5);
+        assert!(carried.uuid() > moment(5, LOW_62).uuid());
+        assert_eq!(carried.uuid().to_string(), "00000000-0005-7001-8000-000000000000");
+        let set_back = carried.next(4);
+        assert!(set_back.uuid() > carried.uuid());
+        assert!(moment(6, 0).uuid() > set_back.uuid(), "time goes before the count");
+        assert_ne!(Moment::random().rest, Moment::random().rest);
     }
 
     #[test]
