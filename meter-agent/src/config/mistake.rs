@@ -36,8 +36,14 @@ impl Mistake {
     }
 }
 
-/// ` Did you mean ...?` for the known word nearest to `word`, or all of them where none is near.
+/// ` Did you mean ...?` for the known word nearest to `word`, or the only one that goes on where it ends (`budget`,
+/// `budget_usd`), or all of them where none is near.
 pub(super) fn suggestion(word: &str, known: &[&str]) -> String {
+    let goes_on = |known: &str| known.strip_prefix(word).is_some_and(|rest| rest.starts_with(['_', '-']));
+    let mut longer = known.iter().filter(|known| goes_on(known));
+    if let (Some(longer), None) = (longer.next(), longer.next()) {
+        return format!("did you mean `{longer}`?");
+    }
     let nearest = known.iter().map(|k| (distance(word, k), k)).min();
     match nearest {
         // Two slips in a short word make it another word.
@@ -93,6 +99,8 @@ mod tests {
     fn a_slip_is_answered_by_the_word_meant_and_nonsense_by_the_list() {
         assert_eq!(suggestion("bugdet_usd", &["budget_usd"]), "did you mean `budget_usd`?");
         assert_eq!(suggestion("run_dri", &["data_dir", "run_dir"]), "did you mean `run_dir`?");
+        assert_eq!(suggestion("budget", &["plan", "budget_usd"]), "did you mean `budget_usd`?");
+        assert_eq!(suggestion("max", &["max_cost", "max_output"]), "use one of `max_cost` or `max_output`");
         assert_eq!(suggestion("colour", &["name", "dialect"]), "use one of `name` or `dialect`");
     }
 

@@ -39,7 +39,12 @@ pub(super) fn read(text: &str, path: &Path) -> (Config, Vec<Mistake>) {
         let at = fault.span().unwrap_or(text.len()..text.len());
         reader.mistake(&at, format!("{}; correct the TOML there", fault.message()));
     }
+    let broken: Vec<usize> = reader.mistakes.iter().map(|mistake| mistake.line).collect();
     let config = reader.config(table.get_ref());
+    // What is left of a line that is no TOML says nothing more about it.
+    let (faults, rest) = reader.mistakes.split_at(broken.len());
+    let rest = rest.iter().filter(|mistake| !broken.contains(&mistake.line));
+    reader.mistakes = faults.iter().chain(rest).cloned().collect();
     reader.mistakes.sort_by_key(|m| (m.line, m.column));
     reader.mistakes.dedup();
     (config, reader.mistakes)

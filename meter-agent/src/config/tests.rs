@@ -110,6 +110,17 @@ bugdet_usd = 1
 }
 
 #[test]
+fn a_line_that_is_no_toml_has_one_mistake() {
+    assert_eq!(
+        mistakes("budget_usd = 0.5x\nwait = 3\n"),
+        [
+            "m.toml:1:17: invalid float, expected nothing; correct the TOML there",
+            "m.toml:2:8: `wait` is not a length of time; write it in quotes and with its unit, like \"30s\"",
+        ]
+    );
+}
+
+#[test]
 fn broken_toml_is_reported_beside_the_other_mistakes() {
     let found = mistakes("run_dir = \ndurability = \"none\"\n");
     assert!(found[0].starts_with("m.toml:1:"), "{found:?}");
@@ -319,6 +330,7 @@ fn every_mistake_in_a_policy_names_its_fix() {
         ("enforce = \"no\"", "1:11", "neither true nor false"),
         ("clamp = \"alway\"", "1:9", "did you mean `always`?"),
         ("wall = 1", "1:8", "write it as a string"),
+        ("wait = 30", "1:8", "write it in quotes and with its unit"),
         ("wait = \"30\"", "1:8", "`30` is not a length of time"),
         ("wait = \"11m\"", "1:8", "write 10m or less"),
         ("max_requests = -1", "1:16", "not a count"),

@@ -50,7 +50,7 @@ impl<'i> Reader<'i> {
     pub(super) fn whole(&mut self, key: &str, value: &Value<'i>) -> Option<u64> {
         let number = number(value);
         if number.is_none() {
-            self.mistake(&value.span(), format!("`{key}` is not a count; write a whole number"));
+            self.mistake(&value.span(), format!("`{key}` is not a count; write a whole number, 0 or above"));
         }
         number
     }
@@ -138,8 +138,12 @@ impl<'i> Reader<'i> {
         value: &Value<'i>,
         parse: fn(&str) -> Result<Duration, DurationError>,
     ) -> Option<Duration> {
-        let duration = parse(self.string(key, value)?);
-        duration.map_err(|error| self.mistake(&value.span(), format!("`{key}`: {error}"))).ok()
+        let Some(text) = value.get_ref().as_str() else {
+            let text = format!("`{key}` is not a length of time; write it in quotes and with its unit, like \"30s\"");
+            self.mistake(&value.span(), text);
+            return None;
+        };
+        parse(text).map_err(|error| self.mistake(&value.span(), format!("`{key}`: {error}"))).ok()
     }
 
     /// The start of a day, in UTC.
