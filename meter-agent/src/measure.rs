@@ -53,6 +53,8 @@ impl fmt::Display for Measure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.unit {
             Unit::Usd => write!(f, "${}", Pico::new(self.amount)),
+            Unit::Tokens if self.amount == 1 => f.write_str("1 token"),
+            Unit::Requests if self.amount == 1 => f.write_str("1 request"),
             Unit::Tokens => write!(f, "{} tokens", self.amount),
             Unit::Requests => write!(f, "{} requests", self.amount),
         }
@@ -112,6 +114,7 @@ mod tests {
         assert_eq!(text(Unit::Usd, Pico::USD / 2), "$0.5");
         assert_eq!(text(Unit::Tokens, 1_200), "1200 tokens");
         assert_eq!(text(Unit::Requests, 3), "3 requests");
+        assert_eq!(text(Unit::Requests, 1), "1 request");
         for unit in Unit::ALL {
             assert_eq!(Unit::named(unit.as_str()), Some(unit));
         }

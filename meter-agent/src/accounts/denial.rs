@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Account, AccountId, Accounts, Ask, Denied, Grant, Limit, Loose, Obstacle, State,
+    Account, AccountId, Accounts, Ask, Denied, Grant, Limit, LimitKey, Loose, Obstacle, State,
     policy::{AtLimit, Effective},
     room::{Holds, clampable},
 };
@@ -11,7 +11,7 @@ use crate::{
     clock::Timestamp,
     measure::{Amounts, Measure, Unit},
     money::Pico,
-    usage::BudgetFacts,
+    usage::{BudgetFacts, Remedy},
 };
 
 impl Accounts {
@@ -178,6 +178,7 @@ impl Accounts {
                 held: zero,
                 needed: Measure { unit: Unit::Usd, amount: needed(ask, policy).get() },
                 reset: None,
+                remedy: Remedy::Ceiling,
             };
         };
         let needed = match limit.key.unit {
@@ -193,6 +194,11 @@ impl Accounts {
             held: limit.measure(account.held_of(limit)),
             needed: limit.measure(needed),
             reset: self.calendar.reset(limit.key.window).map(Timestamp::rfc3339),
+            remedy: match limit.key.unit {
+                Unit::Usd if limit.key == LimitKey::BUDGET => Remedy::Fund,
+                Unit::Usd => Remedy::Extend,
+                Unit::Tokens | Unit::Requests => Remedy::Config,
+            },
         }
     }
 }

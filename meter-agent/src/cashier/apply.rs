@@ -9,6 +9,7 @@ use crate::{
     events::{Event, EventKind},
     ids::AccountPath,
     ledger::Op,
+    measure::Unit,
     money::Pico,
 };
 
@@ -120,8 +121,8 @@ impl Cashier {
         let mut books = self.books.lock();
         self.advance(&mut books, now);
         let id = known(&books, path)?;
-        if !books.accounts.get(id).limits.iter().any(|limit| limit.key.is_any_money()) {
-            return Err(CashierError::NoLimit { path: path.clone() });
+        if !books.accounts.get(id).limits.iter().any(|limit| limit.key.unit == Unit::Usd) {
+            return Err(CashierError::NoMoneyLimit { path: path.clone() });
         }
         let extension = Extension { by, from: now, until };
         let changes = books.accounts.extend(id, extension);

@@ -8,9 +8,13 @@ pub enum CashierError {
     Ledger(#[from] LedgerError),
     #[error("there is no account `{path}`; known are: {known}")]
     UnknownAccount { path: AccountPath, known: String },
-    #[error("`{path}` has no limit to fund; set `budget_usd` for it in the config, or run it with --budget")]
+    #[error(
+        "`{path}` has no limit to fund, which is its `budget_usd` of the config or the --budget of a task; set one"
+    )]
     NoLimit { path: AccountPath },
-    #[error("{amount} on top of {limit} is above the largest limit, ${}", Pico::CAP)]
+    #[error("`{path}` has no limit in dollars to extend; set one in the config")]
+    NoMoneyLimit { path: AccountPath },
+    #[error("${amount} on top of ${limit} is above the largest limit, ${}", Pico::CAP)]
     TooMuch { amount: Pico, limit: Pico },
     #[error("the task `{path}` is closed and can't be opened again; use another name")]
     Closed { path: AccountPath },

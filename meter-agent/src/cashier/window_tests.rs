@@ -332,7 +332,7 @@ fn requests_are_counted_whatever_they_cost() {
     let Err(Refused::Budget { facts, .. }) = cashier.admit_now(&asked(task, 0), NOW) else { panic!("a fourth") };
     let text = facts.sentence();
     assert!(
-        text.contains("limit total 3 requests (any): 2 requests spent, 1 requests held, 1 requests needed"),
+        text.contains("limit total 3 requests (any): 2 requests spent, 1 request held, 1 request needed"),
         "{text}"
     );
     held.release();

@@ -62,7 +62,7 @@ impl Service {
     ) -> Result<Answer, Fault> {
         self.outside(peer, "extend")?;
         if !by.is_positive() || by > Pico::CAP {
-            let message = format!("an extension is above 0 and not above {}; write it like 0.50", Pico::CAP);
+            let message = format!("an extension is above $0 and not above ${}; write it like 0.50", Pico::CAP);
             return Err(Fault::new(FaultKind::Malformed, message));
         }
         if !(1..=EXTEND_S_MAX).contains(&for_s) {

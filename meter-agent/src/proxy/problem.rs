@@ -91,10 +91,7 @@ fn problem(status: u16, code: &'static str, message: String) -> Problem {
 pub(crate) fn refused(refused: Refused) -> Problem {
     match refused {
         Refused::Budget { facts, status } | Refused::Degrade { facts, status, .. } => {
-            let message = format!(
-                "meter: this request does not fit its budget; add to it with `meter fund {} USD`.",
-                facts.account
-            );
+            let message = format!("meter: {}.", facts.advice());
             Problem { status, code: "budget_exceeded", message, budget: Some(facts) }
         }
         Refused::Model { account, model } => {

@@ -35,7 +35,7 @@ pub use self::{
     bound::tokens::{CountBy, count_by},
     dialect::{AnswerHead, Billing, BodyEnd, Call, Dialect, Endpoint, Reader, SocketReader, detect, dialect},
     facts::{RequestFacts, Rewrite, Unreadable},
-    problem::{BudgetFacts, Problem},
+    problem::{BudgetFacts, Problem, Remedy},
     reading::{Line, Quality, Quantity, Reading, ResultRef, Standing, Tools, Units, Usage},
     renamed::Renamed,
     wire::{event_stream::FrameEnds, sse::EventEnds, strip, websocket},

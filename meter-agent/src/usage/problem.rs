@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use crate::measure::Measure;
+use crate::measure::{Measure, Unit};
 
 /// What is told to the agent when a request is refused or can't be served; the dialect puts it in its own shape.
 #[derive(Clone, Debug, Serialize)]
@@ -27,14 +27,55 @@ impl Problem {
 }
 
 impl BudgetFacts {
-    /// For example: `Account research, limit total $0.5 (any): $0.4 spent, $0 held, $0.2 needed; it does not reset.`
+    /// How it stands, for people: what is needed is rounded up to a millionth of a dollar.
     pub fn sentence(&self) -> String {
+        const MICRO: i64 = 1_000_000;
+        let Self { account, limit, category, spent, held, .. } = self;
+        let needed = match self.needed.unit {
+            Unit::Usd => {
+                Measure { amount: self.needed.amount.saturating_add(MICRO - 1) / MICRO * MICRO, ..self.needed }
+            }
+            Unit::Tokens | Unit::Requests => self.needed,
+        };
+        if self.remedy == Remedy::Ceiling {
+            return format!("Account {account}, one request: {limit}; {needed} needed.");
+        }
         let reset = self.reset.as_deref().map_or("it does not reset".to_owned(), |at| format!("it resets at {at}"));
-        format!(
-            "Account {}, limit {} ({}): {} spent, {} held, {} needed; {reset}.",
-            self.account, self.limit, self.category, self.spent, self.held, self.needed
-        )
+        format!("Account {account}, limit {limit} ({category}): {spent} spent, {held} held, {needed} needed; {reset}.")
     }
+
+    /// What was refused, and what makes room for it.
+    pub fn advice(&self) -> String {
+        let account = &self.account;
+        match self.remedy {
+            Remedy::Fund => {
+                format!("this request does not fit its budget; add to it with `meter fund {account} USD`")
+            }
+            Remedy::Extend => format!(
+                "this request does not fit its budget; `meter extend {account} --for 1h --by USD` raises it for a time"
+            ),
+            Remedy::Config => {
+                "this request does not fit its limit; raise it in the config, and `meter reload` puts that into force"
+                    .to_owned()
+            }
+            Remedy::Ceiling => "this request is larger than one request may be; lower its output ceiling, or raise \
+                `max_cost_usd` or `max_output_tokens` in the config"
+                .to_owned(),
+        }
+    }
+}
+
+/// What makes room where a limit refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The limit is the account's budget.
+    Fund,
+    /// Another one in dollars.
+    Extend,
+    /// One in tokens or requests.
+    Config,
+    /// What one request may be.
+    Ceiling,
 }
 
 /// Which limit refused, and how it stands. The three measures are in the limit's unit.
@@ -49,6 +90,7 @@ pub struct BudgetFacts {
     pub needed: Measure,
     /// When the window resets, RFC 3339; `None` for a total.
     pub reset: Option<String>,
+    pub remedy: Remedy,
 }
 
 impl BudgetFacts {

@@ -42,7 +42,7 @@ mod tests {
     use super::{super::CHAT, *};
     use crate::{
         measure::{Measure, Unit},
-        usage::{Billing, BudgetFacts},
+        usage::{Billing, BudgetFacts, Remedy},
     };
 
     #[test]
@@ -59,6 +59,7 @@ mod tests {
                 held: Measure { unit: Unit::Usd, amount: 0 },
                 needed: Measure { unit: Unit::Usd, amount: 2 },
                 reset: None,
+                remedy: Remedy::Fund,
             }),
         };
         let body: serde_json::Value = serde_json::from_slice(&error_body(&problem)).unwrap();
@@ -66,7 +67,7 @@ mod tests {
         assert_eq!(body["error"]["code"], "budget_exceeded");
         assert_eq!(body["error"]["meter"]["account"], "research");
         let sentence = "spent Account research, limit total $0.5 (any): $0.000000000001 spent, $0 held, \
-            $0.000000000002 needed; it does not reset.";
+            $0.000001 needed; it does not reset.";
         assert_eq!(body["error"]["message"], sentence);
         assert_eq!(body["error"]["meter"]["needed_usd"], "0.000000000002");
     }
