@@ -232,7 +232,7 @@ fn from_inside_only_tasks_below_are_opened_and_closed_and_labels_from_outside_st
         assert!(printed.stdout.contains("the label team of in/t is set from outside"), "{words}: {}", printed.stdout);
     }
     assert_eq!(lab.daemon.account("in/other").state, "open");
-    assert!(lab.daemon.output("task", &["open", "in"]).status.code() == Some(1), "an agent is no task");
+    assert!(lab.daemon.output("task", &["open", "in"]).status.code() == Some(2), "an agent is no task");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use crate::{config::Config, ids::AccountPath};
 /// Show one account: what it spent and what remains
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// An agent, or a task as AGENT/TASK
-    #[arg(value_name = "AGENT")]
+    /// An agent, a task as AGENT/TASK, or host for all agents together
+    #[arg(value_name = "ACCOUNT")]
     account: AccountPath,
     /// Print one JSON object
     #[arg(long)]

@@ -1,24 +1,25 @@
 //! `meter config`: is a file right, what would it change, and what is in force.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
     FAILED, print_json,
-    table::{Align, Table},
+    table::{Align, Table, counted},
 };
 use crate::{
     config::{self, Config, ConfigError, DEFAULT_FILE},
     control::{
         client::{Client, ClientError},
-        in_force::{AccountInForce, ConfigDiff, ConfigState, KeyChange, Keys, LimitChange},
+        in_force::{self, AccountInForce, ConfigDiff, ConfigState, KeyChange, Keys, LimitChange},
         wire::{Answer, Request},
     },
 };
@@ -34,18 +35,19 @@ pub(super) struct Args {
 enum What {
     /// Show every mistake of a file with its line and column; exits with 1 if there is one
     Check {
-        /// [default: the config file]
+        /// The file [default: the config file]
         file: Option<PathBuf>,
     },
     /// Show what a file would change of what is in force in the running daemon
     Diff {
-        /// [default: the daemon's config file]
+        /// The file [default: the daemon's config file]
         file: Option<PathBuf>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Show what is in force in the running daemon: limits and policy of every account
+    /// Show what is in force in the running daemon: settings, limits, and of each account's policy what differs from the
+    /// account above it
     Show {
         /// Print one JSON object
         #[arg(long)]
@@ -63,7 +65,8 @@ struct Shown {
 /// `config check`, which needs no config but the one it is asked about; `None` for the other commands.
 pub(super) fn check(args: &Args, named: Option<&Path>) -> anyhow::Result<Option<ExitCode>> {
     let What::Check { file } = &args.what else { return Ok(None) };
-    let file = file.as_deref().or(named).unwrap_or(Path::new(DEFAULT_FILE));
+    let given = file.as_deref().or(named);
+    let file = given.unwrap_or(Path::new(DEFAULT_FILE));
     let mut out = io::stdout().lock();
     match Config::load(Some(file)) {
         Ok(_) => {
@@ -73,6 +76,10 @@ pub(super) fn check(args: &Args, named: Option<&Path>) -> anyhow::Result<Option<
         Err(ConfigError::Mistakes(mistakes)) => {
             writeln!(out, "{mistakes}")?;
             Ok(Some(ExitCode::from(FAILED)))
+        }
+        // Without a name nobody said that there is one.
+        Err(ConfigError::Absent(path)) if given.is_none() => {
+            bail!("there is no {}; name the file: `meter config check FILE`", path.display())
         }
         Err(error @ (ConfigError::Absent(_) | ConfigError::Unreadable { .. })) => Err(error.into()),
     }
@@ -173,20 +180,38 @@ fn show(out: &mut impl Write, json: bool, config: &Config) -> anyhow::Result<()>
     for (key, value) in &settings {
         writeln!(out, "{key} = {}", text(value))?;
     }
-    for account in &accounts {
-        print_account(out, account)?;
+    Ok(print_accounts(out, &accounts)?)
+}
+
+/// Of the host everything; of the others what they have by themselves.
+fn print_accounts(out: &mut impl Write, accounts: &[AccountInForce]) -> io::Result<()> {
+    let policies: BTreeMap<_, _> = accounts.iter().map(|account| (&account.account, &account.policy)).collect();
+    let mut plain = 0;
+    for account in accounts {
+        let own = match account.account.parent().and_then(|parent| policies.get(&parent)) {
+            Some(above) => in_force::own(&account.policy, Some(above)),
+            None => account.policy.clone().into_iter().filter(|(_, value)| !says_nothing(value)).collect(),
+        };
+        if own.is_empty() && account.limits.is_empty() {
+            plain += 1;
+        } else {
+            print_account(out, account, &own)?;
+        }
+    }
+    if plain > 0 {
+        writeln!(out, "\n{} more with no limit and no policy of their own", counted(plain, "account"))?;
     }
     Ok(())
 }
 
-fn print_account(out: &mut impl Write, account: &AccountInForce) -> io::Result<()> {
+fn print_account(out: &mut impl Write, account: &AccountInForce, own: &[(String, Value)]) -> io::Result<()> {
     writeln!(out, "\n{}", account.account)?;
     for limit in &account.limits {
         let amount = |amount: &str| measured(amount, &limit.unit);
         let (what, most, spent) = (named(&limit.window, &limit.category), amount(&limit.limit), amount(&limit.spent));
         writeln!(out, "  limit {what} = {most} (spent {spent}, left {})", amount(&limit.remaining))?;
     }
-    for (key, value) in account.policy.iter().filter(|(_, value)| !says_nothing(value)) {
+    for (key, value) in own {
         writeln!(out, "  {key} = {}", text(value))?;
     }
     Ok(())
@@ -198,7 +223,11 @@ fn named(window: &str, category: &str) -> String {
 }
 
 fn measured(amount: &str, unit: &str) -> String {
-    if unit == "usd" { format!("${amount}") } else { format!("{amount} {unit}") }
+    match (unit, amount.strip_prefix('-')) {
+        ("usd", Some(owed)) => format!("-${owed}"),
+        ("usd", None) => format!("${amount}"),
+        _ => format!("{amount} {unit}"),
+    }
 }
 
 fn says_nothing(value: &Value) -> bool {
@@ -211,7 +240,7 @@ fn says_nothing(value: &Value) -> bool {
 }
 
 /// As the config would have it.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "none".to_owned(),
         Value::Array(all) => format!("[{}]", all.iter().map(text).collect::<Vec<_>>().join(", ")),
@@ -240,6 +269,28 @@ mod tests {
         let mut out = Vec::new();
         print_diff(&mut out, diff).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn of_an_account_is_shown_what_it_has_by_itself() {
+        let account = |path: &str, enforce: bool| AccountInForce {
+            account: path.parse().unwrap(),
+            limits: Vec::new(),
+            policy: json!({ "enforce": enforce, "until": null, "each_task": [], "wait": "30s" })
+                .as_object()
+                .cloned()
+                .unwrap(),
+        };
+        let mut out = Vec::new();
+        let accounts = [account("host", true), account("a", false), account("a/t", false), account("b", true)];
+        print_accounts(&mut out, &accounts).unwrap();
+        let expected = "\nhost\n  enforce = true\n  wait = \"30s\"\n\na\n  enforce = false\n\n\
+                        2 accounts more with no limit and no policy of their own\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(
+            (measured("-0.5", "usd"), measured("-2", "requests")),
+            ("-$0.5".to_owned(), "-2 requests".to_owned())
+        );
     }
 
     #[test]

@@ -31,8 +31,13 @@ const RUNNING: &str = "running";
 const START_WAIT_NS: u64 = 20_000_000_000;
 const START_PAUSE: Duration = Duration::from_millis(50);
 
-/// Attach to the kernel and serve
+/// Attach to the kernel and serve, in the foreground
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "SIGHUP puts the config file into force again. SIGTERM ends the daemon once what is under way has \
+                  finished; the kernel goes on refusing, and nothing passes unmetered until the next start or \
+                  `meter uninstall`."
+)]
 pub(super) struct Args {
     /// End, detaching everything, when no account has a process any more
     #[arg(long)]

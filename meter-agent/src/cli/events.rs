@@ -26,7 +26,8 @@ pub(super) struct Args {
     /// Only of this account and those below it
     #[arg(long, value_name = "A")]
     account: Option<AccountPath>,
-    /// Only of this kind, like revoked, task_closed or stage
+    /// Only of this kind: revoked, restored, funded, extended, task_opened, task_closed, config_reloaded, stage,
+    /// would_refuse, overage, overrun, pace, repeat or baseline
     #[arg(long, value_name = "K", value_parser = kind)]
     kind: Option<EventKind>,
     /// Only the last N
@@ -96,6 +97,15 @@ mod tests {
         print(&mut out, &[event]).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text.lines().last().unwrap(), "2026-11-21 08:15:30  research  revoked  uid 0  runs ?wild");
+    }
+
+    #[test]
+    fn every_kind_is_named_in_the_help() {
+        let help = <Args as clap::Args>::augment_args(clap::Command::new("events")).render_help().to_string();
+        let words: Vec<&str> = help.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let missing: Vec<_> =
+            EventKind::ALL.map(EventKind::as_str).into_iter().filter(|k| !words.contains(k)).collect();
+        assert!(missing.is_empty(), "{missing:?} in {help}");
     }
 
     #[test]

@@ -24,14 +24,14 @@ use crate::{
 /// Raise an account's dollar limits for a time; the raise ends by itself
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// An agent, or a task as AGENT/TASK
+    /// An agent, a task as AGENT/TASK, or host for all agents together
     #[arg(value_name = "ACCOUNT")]
     account: AccountPath,
     /// How long, like 1h, 90m or 2d
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse_above_zero)]
     lasts: Duration,
     /// Dollars on top of each limit, like 5
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     by: Pico,
     /// Print one JSON object
     #[arg(long)]

@@ -18,14 +18,14 @@ use crate::{
     money::Pico,
 };
 
-/// Raise an account's limit; a stopped account goes on by itself
+/// Add money to an account's budget, for good; a stopped account goes on by itself
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// An agent, or a task as AGENT/TASK
-    #[arg(value_name = "AGENT")]
+    /// An agent, a task as AGENT/TASK, or host for all agents together
+    #[arg(value_name = "ACCOUNT")]
     account: AccountPath,
     /// Dollars to add, like 0.50
-    #[arg(value_name = "USD")]
+    #[arg(value_name = "USD", allow_negative_numbers = true)]
     amount: Pico,
     /// Print one JSON object
     #[arg(long)]

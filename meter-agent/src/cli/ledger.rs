@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = labels::pair)]
     labels: Vec<(String, String)>,
     /// Only the last N [default: 50, or all with --json]
-    #[arg(long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N")]
     limit: Option<usize>,
     /// Print a JSON object per line
     #[arg(long)]

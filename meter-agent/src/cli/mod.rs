@@ -244,6 +244,8 @@ mod tests {
             "meter run --agent a",
             "meter run -- x",
             "meter fund a 9000001",
+            "meter fund a -5",
+            "meter task open a",
             "meter balance a..b",
             "meter ledger --task t",
             "meter ledger repair",

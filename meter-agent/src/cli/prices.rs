@@ -47,6 +47,7 @@ enum What {
 
 #[derive(Debug, clap::Args)]
 struct Show {
+    /// A model, as requests name it
     model: String,
     /// A provider as in the ledger or in genai-prices [default: whoever makes models of that name]
     #[arg(long, value_name = "P")]
@@ -61,6 +62,7 @@ struct Show {
 
 #[derive(Debug, clap::Args)]
 struct Import {
+    /// The file, as it was downloaded
     file: PathBuf,
     /// Show what would change, and change nothing
     #[arg(long)]
@@ -189,7 +191,9 @@ fn in_force(config: &Config) -> anyhow::Result<Imported> {
 
 fn read(path: &Path) -> anyhow::Result<(Vec<u8>, PriceFile)> {
     let shown = path.display();
-    let size = fs::metadata(path).with_context(|| format!("{shown} can't be read"))?.len();
+    let size = fs::metadata(path)
+        .with_context(|| format!("{shown} can't be read; name a price file that was downloaded"))?
+        .len();
     if size > FILE_BYTES_MAX {
         bail!("{shown} is not imported: it is larger than {} MiB, which no price list is", FILE_BYTES_MAX >> 20);
     }

@@ -1,4 +1,4 @@
-//! `meter report`: sums of the ledger by agent, task, model, provider, category, day or label.
+//! `meter report`: sums of the ledger by agent, task, model, provider, category, day, month or label.
 
 use std::{
     io::{self, Write},
@@ -24,14 +24,14 @@ use crate::{
 /// Sum exchanges, tokens and cost
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What a line stands for: agent, task, model, provider, category, day or label.KEY; several are separated by
-    /// commas, or given one by one
+    /// What a line stands for: agent, task, model, provider, category, day, month or label.KEY;
+    /// several are separated by commas, or given one by one
     #[arg(long, value_name = "BY", value_delimiter = ',', default_value = "agent")]
     by: Vec<By>,
-    /// From this time on, like 2026-11-01 or 7d; days are those of the config's time_zone
+    /// From this time on, like 2026-11-01 or 7d ago; days and months are those of the config's time_zone
     #[arg(long, value_name = "T", value_parser = when::moment)]
     since: Option<Moment>,
-    /// Up to this time
+    /// Up to this time and without it
     #[arg(long, value_name = "T", value_parser = when::moment)]
     until: Option<Moment>,
     /// Only rows with this label, like team=search; may be given several times

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::{print_json, run::start};
 use crate::{
+    accounts::State,
     config::Config,
     control::{
         client::ClientError,
@@ -67,7 +68,9 @@ fn sentence(
     [did, was]: [&str; 2],
 ) -> String {
     let done = if changed { did } else { was };
-    let state = if done.contains(state) { String::new() } else { format!(", {state} now") };
+    // What is revoked of the host is called halted.
+    let is_said = done.contains(state) || (account.is_host() && state == State::Revoked.as_str());
+    let state = if is_said { String::new() } else { format!(", {state} now") };
     let above = shut_by.map(|above| format!("; {above} above it is not open")).unwrap_or_default();
     format!("{account}: {done}{state}{above}")
 }
@@ -77,7 +80,8 @@ pub(super) fn reason(text: &str) -> Result<String, String> {
     if (1..=REASON_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control) {
         Ok(text.to_owned())
     } else {
-        Err(format!("a reason is 1 to {REASON_BYTES_MAX} bytes of text on one line; shorten it"))
+        let fix = if text.is_empty() { "write one" } else { "shorten it" };
+        Err(format!("a reason is 1 to {REASON_BYTES_MAX} bytes of text on one line; {fix}"))
     }
 }
 
@@ -92,6 +96,7 @@ mod tests {
         assert_eq!(sentence(&account, true, "revoked", None, words), "a/t: revoked");
         assert_eq!(sentence(&account, false, "revoked", None, words), "a/t: is revoked already");
         let host = AccountPath::host();
+        assert_eq!(sentence(&host, true, "revoked", None, ["halted", "is halted already"]), "host: halted");
         let words = ["restored", "is not revoked"];
         assert_eq!(
             sentence(&account, true, "open", Some(&host), words),

@@ -111,7 +111,9 @@ pub(super) fn require<'a>(
     let parent = account.parent().unwrap_or_else(AccountPath::host);
     let beside: Vec<&str> =
         known.filter(|path| path.parent().as_ref() == Some(&parent)).map(AccountPath::as_str).take(NAMED_MAX).collect();
-    let hint = if beside.is_empty() {
+    let hint = if beside.is_empty() && parent.is_host() {
+        "there is no agent yet; `meter run --agent NAME` makes one".to_owned()
+    } else if beside.is_empty() {
         "there is none beside it; `meter run --agent NAME` makes one".to_owned()
     } else {
         format!("known: {}", beside.join(", "))

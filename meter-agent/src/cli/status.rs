@@ -1,6 +1,7 @@
 //! `meter status`: every account, its state, its money and its processes; and what is in force beyond one budget.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     process::ExitCode,
 };
@@ -8,20 +9,23 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    print_json, source,
-    table::{self, Align, Table, named_process, plain, usd, usd_or_dash},
+    config, print_json, source,
+    table::{self, Align, Table, counted, named_process, plain, usd, usd_or_dash},
     when,
 };
 use crate::{
     cashier::LimitStatus,
     config::Config,
     control::{
-        in_force::{self, ConfigState},
-        report::AccountReport,
+        in_force::{self, ConfigState, Keys},
+        report::{AccountReport, ProcessReport},
     },
     labels,
     money::Pico,
 };
+
+/// Processes of a screen; JSON has all of them.
+const PROCESSES_MAX: usize = 20;
 
 /// Show every account: state, money, processes
 #[derive(Debug, clap::Args)]
@@ -29,7 +33,10 @@ pub(super) struct Args {
     /// Only accounts with this label, like team=search; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = labels::pair)]
     labels: Vec<(String, String)>,
-    /// Print one JSON object
+    /// Tasks that have ended too
+    #[arg(long)]
+    all: bool,
+    /// Print one JSON object, with every account
     #[arg(long)]
     json: bool,
 }
@@ -52,7 +59,8 @@ pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     } else if accounts.is_empty() && !asked.is_empty() {
         writeln!(out, "No account has these labels.")?;
     } else {
-        print(&mut out, &accounts)?;
+        let shown = |report: &AccountReport| args.all || !asked.is_empty() || !has_ended(report);
+        print_some(&mut out, &accounts, shown)?;
         if let Some(complaint) = state.and_then(|state| state.complaint()) {
             writeln!(out, "\n{complaint}")?;
         }
@@ -60,26 +68,53 @@ pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The tables of `status` and `balance`.
+/// A task whose processes have ended, and of which nothing is to be done.
+fn has_ended(report: &AccountReport) -> bool {
+    let is_task = report.account.parent().is_some_and(|above| !above.is_host());
+    is_task
+        && report.cgroups.is_empty()
+        && report.held_usd == Pico::ZERO
+        && ["open", "stopped", "closed"].contains(&report.state.as_str())
+}
+
+/// The tables of `balance`.
 pub(super) fn print(out: &mut impl Write, accounts: &[AccountReport]) -> io::Result<()> {
+    print_some(out, accounts, |_| true)
+}
+
+/// The tables of `status`, of the accounts that are to be shown; what is in force is told where it begins.
+fn print_some(
+    out: &mut impl Write,
+    accounts: &[AccountReport],
+    is_shown: impl Fn(&AccountReport) -> bool,
+) -> io::Result<()> {
     if accounts.is_empty() {
         return writeln!(out, "Nothing has been metered yet; `meter run --agent NAME -- COMMAND` begins.");
     }
-    account_table(accounts).print(out)?;
-    for table in [limit_table(accounts), process_table(accounts)] {
+    let shown: Vec<&AccountReport> = accounts.iter().filter(|report| is_shown(report)).collect();
+    account_table(&shown).print(out)?;
+    for table in [limit_table(&shown), process_table(accounts, &shown)] {
         if !table.is_empty() {
             writeln!(out)?;
             table.print(out)?;
         }
     }
-    let notes: Vec<String> = accounts.iter().filter_map(note).collect();
+    let in_force: BTreeMap<_, _> =
+        accounts.iter().filter_map(|report| Some((&report.account, report.in_force.as_ref()?))).collect();
+    let above = |report: &AccountReport| in_force.get(&report.account.parent()?).copied();
+    let mut notes: Vec<String> = shown.iter().filter_map(|report| note(report, above(report))).collect();
+    let ended = accounts.len() - shown.len();
+    if ended > 0 {
+        let tasks = counted(ended as u64, "task");
+        notes.push(format!("{tasks} that ended not shown; `meter status --all` shows every one"));
+    }
     if !notes.is_empty() {
         writeln!(out)?;
     }
     notes.iter().try_for_each(|note| writeln!(out, "{note}"))
 }
 
-fn account_table(accounts: &[AccountReport]) -> Table {
+fn account_table(accounts: &[&AccountReport]) -> Table {
     let mut table = Table::new([
         ("ACCOUNT", Align::Left),
         ("STATE", Align::Left),
@@ -137,7 +172,7 @@ fn is_budget(limit: &LimitStatus) -> bool {
 }
 
 /// Every limit of accounts for which the columns above do not say all.
-fn limit_table(accounts: &[AccountReport]) -> Table {
+fn limit_table(accounts: &[&AccountReport]) -> Table {
     let mut table = Table::new([
         ("ACCOUNT", Align::Left),
         ("LIMIT", Align::Left),
@@ -163,21 +198,29 @@ fn limit_table(accounts: &[AccountReport]) -> Table {
 
 /// In the limit's unit; dollars as everywhere, counts bare.
 fn amount(limit: &LimitStatus, amount: &str) -> String {
-    match amount.parse::<Pico>() {
-        Ok(usd) if limit.unit == "usd" => table::usd(usd),
+    // An amount that people write is not negative; what remains can be.
+    let (sign, size) = amount.strip_prefix('-').map_or(("", amount), |size| ("-", size));
+    match size.parse::<Pico>() {
+        Ok(usd) if limit.unit == "usd" => format!("{sign}{}", table::usd(usd)),
         Ok(_) | Err(_) => plain(amount),
     }
 }
 
 /// What else is to be known of an account: why it is shut, how it ended, what is in force, its labels.
-fn note(report: &AccountReport) -> Option<String> {
+fn note(report: &AccountReport, above: Option<&Keys>) -> Option<String> {
     let mut told = Vec::new();
     if matches!(report.state.as_str(), "revoked" | "closed") {
         let since = report.since.map(|at| format!(" since {}", when::shown(at))).unwrap_or_default();
         let why = report.reason.as_deref().or(report.status.as_deref()).map(|why| format!(": {}", plain(why)));
         told.push(format!("{}{since}{}", report.state, why.unwrap_or_default()));
     }
-    told.extend(report.in_force.as_ref().map(in_force::told).unwrap_or_default().iter().map(|text| plain(text)));
+    if report.overage_usd.is_positive() {
+        told.push(format!("overage {}", usd(report.overage_usd)));
+    }
+    let own = report.in_force.as_ref().map(|keys| in_force::own(keys, above)).unwrap_or_default();
+    // Labels are shown as such.
+    let own = own.iter().filter(|(key, _)| key != "labels");
+    told.extend(own.map(|(key, value)| plain(&format!("{key} = {}", config::text(value)))));
     if !report.labels.is_empty() {
         told.push(plain(&labels::shown(&report.labels)));
     }
@@ -193,15 +236,17 @@ fn shown(limit: &LimitStatus) -> String {
     format!("{window}{amount}{category}")
 }
 
-/// An account's processes include those of the accounts below it, so that only the deepest are listed.
-fn process_table(accounts: &[AccountReport]) -> Table {
+/// An account's processes include those of the accounts below it, so that only the deepest are listed; the dearest, where
+/// there are many.
+fn process_table(accounts: &[AccountReport], shown: &[&AccountReport]) -> Table {
     let mut table = Table::new([
         ("PROCESS", Align::Left),
         ("ACCOUNT", Align::Left),
         ("SPENT", Align::Right),
         ("EXCHANGES", Align::Right),
     ]);
-    for report in accounts {
+    let mut rows: Vec<(&AccountReport, &ProcessReport)> = Vec::new();
+    for report in shown {
         let below =
             |other: &&AccountReport| other.account != report.account && other.account.is_within(&report.account);
         let deeper: Vec<&AccountReport> = accounts.iter().filter(below).collect();
@@ -210,13 +255,24 @@ fn process_table(accounts: &[AccountReport]) -> Table {
             {
                 continue;
             }
-            table.row([
-                named_process(&process.exe, process.pid),
-                report.account.to_string(),
-                usd(process.spent_usd),
-                process.exchanges.to_string(),
-            ]);
+            rows.push((report, process));
         }
+    }
+    if rows.len() > PROCESSES_MAX {
+        rows.sort_by_key(|(_, process)| std::cmp::Reverse(process.spent_usd));
+    }
+    for (report, process) in rows.iter().take(PROCESSES_MAX) {
+        table.row([
+            named_process(&process.exe, process.pid),
+            report.account.to_string(),
+            usd(process.spent_usd),
+            process.exchanges.to_string(),
+        ]);
+    }
+    if let Some(rest) = rows.get(PROCESSES_MAX..).filter(|rest| !rest.is_empty()) {
+        let spent = rest.iter().fold(Pico::ZERO, |sum, (_, process)| sum.saturating_add(process.spent_usd));
+        let exchanges: u64 = rest.iter().map(|(_, process)| process.exchanges).sum();
+        table.row([format!("{} more", rest.len()), String::new(), usd(spent), exchanges.to_string()]);
     }
     table
 }
@@ -224,8 +280,6 @@ fn process_table(accounts: &[AccountReport]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::report::ProcessReport;
-
     fn report(account: &str) -> AccountReport {
         AccountReport {
             account: account.parse().unwrap(),
@@ -263,6 +317,56 @@ mod tests {
         assert_eq!(listed, ["curl[7]  research/t  $0.02          1"]);
     }
 
+    #[test]
+    fn a_task_that_ended_is_counted_and_shown_where_it_is_asked_for() {
+        let mut busy = report("research/t");
+        busy.cgroups = vec!["/c".into()];
+        let mut revoked = report("research/u");
+        revoked.state = "revoked".to_owned();
+        let all = [report("host"), report("research"), report("research/old"), busy, revoked];
+        let shown = |is_shown: fn(&AccountReport) -> bool| {
+            let mut out = Vec::new();
+            print_some(&mut out, &all, is_shown).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let text = shown(|report| !has_ended(report));
+        assert!(!text.contains("research/old") && text.contains("research/t") && text.contains("research/u"), "{text}");
+        assert!(text.contains("1 task that ended not shown; `meter status --all`"), "{text}");
+        assert!(shown(|_| true).contains("research/old"));
+    }
+
+    #[test]
+    fn of_many_processes_the_dearest_are_listed_and_the_rest_summed() {
+        let mut busy = report("research");
+        let process = |pid: u32| ProcessReport {
+            pid,
+            exe: "curl".to_owned(),
+            spent_usd: Pico::new(i64::from(pid) * Pico::USD),
+            exchanges: 1,
+        };
+        busy.processes = (1..=30).map(process).collect();
+        let mut out = Vec::new();
+        print(&mut out, &[busy]).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.lines().filter(|line| line.starts_with("curl[")).count(), PROCESSES_MAX, "{text}");
+        let rest = text.lines().find(|line| line.starts_with("10 more")).unwrap();
+        assert_eq!(rest.split_whitespace().collect::<Vec<_>>(), ["10", "more", "$55.00", "10"]);
+    }
+
+    #[test]
+    fn what_is_in_force_is_told_where_it_begins() {
+        let keys = |enforce: bool| serde_json::json!({ "enforce": enforce, "until": null, "each_task": [] });
+        let of = |path: &str, enforce: bool| {
+            let mut of = report(path);
+            of.in_force = keys(enforce).as_object().cloned();
+            of
+        };
+        let mut out = Vec::new();
+        print(&mut out, &[of("host", true), of("a", false), of("a/t", false)]).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("\na: enforce = false\n") && !text.contains("a/t: enforce"), "{text}");
+    }
+
     fn limit(window: &str, category: &str, unit: &str, amount: &str) -> LimitStatus {
         LimitStatus {
             window: window.to_owned(),
@@ -280,6 +384,9 @@ mod tests {
     fn several_limits_are_listed_and_one_budget_is_not() {
         let mut alone = report("nightly");
         alone.limits = vec![limit("total", "any", "usd", "5")];
+        let mut beyond = limit("day", "any", "usd", "5");
+        beyond.remaining = "-0.5".to_owned();
+        assert_eq!(amount(&beyond, &beyond.remaining), "-$0.50");
         let mut several = report("research");
         several.limits = vec![limit("day", "any", "requests", "5"), limit("total", "any", "usd", "5")];
         let mut out = Vec::new();

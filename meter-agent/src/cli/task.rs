@@ -15,7 +15,7 @@ use crate::{
         client::ClientError,
         wire::{Answer, Opened, Request},
     },
-    ids::AccountPath,
+    ids::{AccountPath, NameError},
     labels,
     money::Pico,
     trust::env,
@@ -39,10 +39,10 @@ enum What {
 #[derive(Debug, clap::Args)]
 struct Open {
     /// The task
-    #[arg(value_name = "AGENT/TASK")]
+    #[arg(value_name = "AGENT/TASK", value_parser = task)]
     account: AccountPath,
-    /// Limit of this task, in dollars
-    #[arg(long, value_name = "USD")]
+    /// Budget of this task, in dollars; those of its agent and of the host hold beside it
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     budget: Option<Pico>,
     /// A label of its rows, like team=search; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = labels::pair)]
@@ -55,7 +55,7 @@ struct Open {
 #[derive(Debug, clap::Args)]
 struct Close {
     /// The task
-    #[arg(value_name = "AGENT/TASK")]
+    #[arg(value_name = "AGENT/TASK", value_parser = task)]
     account: AccountPath,
     /// How it ended: success, failed or abandoned
     #[arg(long, value_name = "STATUS", value_parser = status)]
@@ -126,6 +126,16 @@ fn close(out: &mut impl Write, args: &Close, config: &Config) -> anyhow::Result<
     Ok(writeln!(out, "{account}: {closed}, {status}, {} spent", usd(spent_usd))?)
 }
 
+/// What is no task is found out before a daemon is started for it.
+fn task(text: &str) -> Result<AccountPath, String> {
+    let account: AccountPath = text.parse().map_err(|error: NameError| error.to_string())?;
+    if account.parent().is_none_or(|above| above.is_host()) {
+        let agent = if account.is_host() { "research" } else { account.as_str() };
+        return Err(format!("`{account}` is no task; name one below an agent, like {agent}/nightly-7"));
+    }
+    Ok(account)
+}
+
 fn status(text: &str) -> Result<TaskStatus, String> {
     TaskStatus::named(text).ok_or_else(|| format!("`{text}` is not a status; use success, failed or abandoned"))
 }
@@ -146,6 +156,13 @@ mod tests {
         assert!(text.contains("meter run --agent research --task t -- COMMAND"), "{text}");
         assert!(text.contains("/c/cgroup.procs"), "{text}");
         assert!(!told("research/t/u").contains("meter run"));
+    }
+
+    #[test]
+    fn an_agent_is_no_task() {
+        assert_eq!(task("research/t/u").unwrap().as_str(), "research/t/u");
+        assert!(task("research").unwrap_err().contains("like research/nightly-7"));
+        assert!(task("research/../t").is_err());
     }
 
     #[test]

@@ -202,12 +202,12 @@ fn inherited(above: &Effective) -> Keys {
     keys(&Effective { until: None, task_limits: Vec::new(), ..above.clone() })
 }
 
-/// What differs from what holds where nothing is said, as the config says it: `enforce = false`.
-pub fn told(in_force: &Keys) -> Vec<String> {
-    let usual = keys(&Effective::default());
-    // Labels have a place of their own wherever this is shown.
-    let differs = changes(&usual, in_force).into_iter().filter(|(key, ..)| key != "labels");
-    differs.map(|(key, _, value)| format!("{key} = {value}")).collect()
+/// What is in force for an account and not by itself: by the account above it, or where nothing is said.
+pub fn own(in_force: &Keys, above: Option<&Keys>) -> Vec<(String, Value)> {
+    let mut usual = above.cloned().unwrap_or_else(|| keys(&Effective::default()));
+    usual.insert("until".to_owned(), Value::Null);
+    usual.insert("each_task".to_owned(), json!([]));
+    changes(&usual, in_force).into_iter().map(|(key, _, value)| (key, value)).collect()
 }
 
 /// What is in force by the keys of the config; `null` where there is nothing.

@@ -1,7 +1,8 @@
 //! Sums of the ledger's rows by what people ask for: agents, tasks, models, days, labels.
 //!
-//! Days are those of a time zone. Rows that were rolled up into the sums of their days are in it as those: with the
-//! labels that they had all day. Their days were UTC's, and are taken for the zone's days of the same date.
+//! Days and months are those of a time zone. Rows that were rolled up into the sums of their days are in it as those:
+//! with the labels that they had all day, and within a span of time by the beginning of their day. Their days were
+//! UTC's, and are taken for the zone's days of the same date.
 
 use std::{fmt, str::FromStr};
 
@@ -33,13 +34,14 @@ pub enum By {
     Provider,
     Category,
     Day,
+    Month,
     Label(String),
 }
 
 /// A text that names nothing that a report can sum by.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ByError {
-    #[error("`{0}` is nothing to report by; use agent, task, model, provider, category, day or label.KEY")]
+    #[error("`{0}` is nothing to report by; use agent, task, model, provider, category, day, month or label.KEY")]
     Unknown(String),
     #[error(transparent)]
     Label(#[from] LabelError),
@@ -84,6 +86,7 @@ impl By {
             Self::Provider => "e.provider".to_owned(),
             Self::Category => "e.category".to_owned(),
             Self::Day => "day_of(e.time)".to_owned(),
+            Self::Month => "substr(day_of(e.time), 1, 7)".to_owned(),
             Self::Label(key) => format!("coalesce({}, '')", label_sql("e.detail", key)),
         }
     }
@@ -96,8 +99,8 @@ pub(super) fn label_sql(detail: &str, key: &str) -> String {
 }
 
 impl Reader {
-    /// The sums, the dearest first, or by their keys where days are among them. One more than [`REPORT_LINES_MAX`]
-    /// where there are more than that. Days are those of `zone`.
+    /// The sums, the dearest first, or by their keys where days or months are among them. One more than
+    /// [`REPORT_LINES_MAX`] where there are more than that. Days are those of `zone`.
     pub fn report(&self, query: &ReportQuery, zone: &TimeZone) -> Result<Vec<ReportLine>, LedgerError> {
         self.take_days_of(zone).map_err(|e| self.failed(&e))?;
         let (sql, values) = self.report_sql(query);
@@ -123,7 +126,7 @@ impl Reader {
             statement.query_map(rusqlite::params_from_iter(values), read)?.collect::<Result<Vec<_>, _>>()
         };
         let mut lines = run().map_err(|e| self.failed(&e))?;
-        if query.by.contains(&By::Day) {
+        if query.by.contains(&By::Day) || query.by.contains(&By::Month) {
             lines.sort_by(|a, b| a.keys.cmp(&b.keys));
         } else {
             lines.sort_by(|a, b| (b.cost_usd, &a.keys).cmp(&(a.cost_usd, &b.keys)));
@@ -224,6 +227,7 @@ impl fmt::Display for By {
             Self::Provider => f.write_str("provider"),
             Self::Category => f.write_str("category"),
             Self::Day => f.write_str("day"),
+            Self::Month => f.write_str("month"),
             Self::Label(key) => write!(f, "label.{key}"),
         }
     }
@@ -240,6 +244,7 @@ impl FromStr for By {
             "provider" => Self::Provider,
             "category" => Self::Category,
             "day" => Self::Day,
+            "month" => Self::Month,
             other => {
                 let key = other.strip_prefix("label.").ok_or_else(|| ByError::Unknown(other.to_owned()))?;
                 labels::check_key(key)?;
@@ -258,5 +263,20 @@ impl Serialize for By {
 impl<'de> Deserialize<'de> for By {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         String::deserialize(d)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_report_is_by_reads_back_and_the_rest_is_refused_with_what_there_is() {
+        for name in ["agent", "task", "model", "provider", "category", "day", "month", "label.team"] {
+            let by: By = name.parse().unwrap();
+            assert_eq!(by.to_string(), name);
+            assert!(ByError::Unknown(String::new()).to_string().contains(name.split('.').next().unwrap()));
+        }
+        assert!("week".parse::<By>().unwrap_err().to_string().contains("use agent"));
     }
 }

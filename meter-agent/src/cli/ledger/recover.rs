@@ -5,11 +5,14 @@ use std::{
     process::ExitCode,
 };
 
+use serde::Serialize;
+
 use super::print_json;
 use crate::{
     clock,
     config::Config,
     ledger::{self, Recovered, Store},
+    money::Pico,
 };
 
 /// Rebuild a damaged ledger from what can be read of it
@@ -23,10 +26,25 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// What an accepted copy lacks; `null` where it is the ledger in use.
+#[derive(Serialize)]
+struct Accepted {
+    missing_usd: Option<Pico>,
+}
+
 pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     if args.accept_older {
-        match Store::accept_older(&config.data_dir)? {
+        let missing = Store::accept_older(&config.data_dir)?;
+        if missing.is_none() {
+            // Fails where there is none at all.
+            ledger::Reader::open(&config.data_dir)?;
+        }
+        if args.json {
+            print_json(&mut out, &Accepted { missing_usd: missing })?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        match missing {
             None => writeln!(out, "The ledger is the one that was in use last; there is nothing to accept.")?,
             Some(missing) => writeln!(
                 out,

@@ -44,6 +44,10 @@ const BY_SIGNAL: i32 = 128;
 
 /// Run a command as a task of an agent, metered
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: the command's own, or 128 + N where signal N ended it; 125 if meter itself failed, 126 if \
+                  the command can't be executed, 127 if there is none of that name."
+)]
 pub(super) struct Args {
     /// The agent whose task this is
     #[arg(long, value_name = "NAME", value_parser = AccountPath::of_agent)]
@@ -51,8 +55,8 @@ pub(super) struct Args {
     /// The task's name [default: made from the time]
     #[arg(long, value_name = "ID", value_parser = task_name)]
     pub(super) task: Option<String>,
-    /// Limit of this task, in dollars
-    #[arg(long, value_name = "USD")]
+    /// Budget of this task, in dollars; those of its agent and of the host hold beside it
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     pub(super) budget: Option<Pico>,
     /// A label of its rows, like team=search; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = labels::pair)]
