@@ -1,10 +1,13 @@
 //! Limits of every kind, several at once: in dollars, tokens and requests, by window and category, of one request, of
 //! models, and of 0.
 
-use meter_tests::harness::{
-    Lab, LabOptions, Outcome, Shell,
-    chat::{Chat, curl, status},
-    pico, python_script, steps,
+use meter_tests::{
+    harness::{
+        Lab, LabOptions, Outcome, Shell,
+        chat::{Chat, curl, status},
+        pico, python_script, steps,
+    },
+    simulator::Config,
 };
 
 const PAYMENT: &str =
@@ -70,6 +73,46 @@ fn a_limit_of_a_category_counts_that_and_nothing_else() {
         assert_eq!(status(&ask(&mut shell).stdout), 200, "another category's money is its own");
     }
     assert_eq!(lab.daemon.account("payer").state, "open");
+}
+
+#[test]
+fn searches_and_own_calls_have_limits_of_their_own_beside_the_models() {
+    let names = ["api.tavily.com", "api.example.com"];
+    let simulator = Config { names: names.map(str::to_owned).into(), ..Config::default() };
+    let options = names.iter().fold(LabOptions { simulator, ..LabOptions::default() }, |options, name| {
+        options.name(name, std::net::Ipv4Addr::new(10, 88, 1, 2).into())
+    });
+    let lab = Lab::start(options.config(
+        "[agent.seeker]\nbudget_usd = \"1\"\nthrottle = \"off\"\n\
+         [[agent.seeker.limit]]\nusd = \"0.025\"\nwindow = \"day\"\ncategory = \"web-search\"\n\
+         [[agent.seeker.limit]]\nrequests = 3\nwindow = \"hour\"\ncategory = \"lookup\"\n\
+         [[api]]\nhost = \"api.example.com\"\npath = \"/v1/lookup\"\ncategory = \"lookup\"\nprice_usd = \"0.002\"\n\
+         unit = \"records\"\npointer = \"/usage/records\"\nmax_units = 5\n",
+    ));
+    let mut shell = Shell::open(&lab.agent("seeker"));
+    let search = curl("https://api.tavily.com/search", r#"{"query":"q"}"#, "-D -");
+    let lookup = curl("https://api.example.com/v1/lookup", r#"{"of":"a"}"#, "-D -");
+    // A search is $0.008, and two credits are held for it: a third one does not fit. A lookup bills two records, and three of them are all.
+    for (call, fit, says) in [(&search, 2, "day $0.025 (web-search)"), (&lookup, 3, "hour 3 requests (lookup)")] {
+        for _ in 0..fit {
+            let printed = shell.run(call);
+            assert_eq!(status(&printed.stdout), 200, "{}", printed.stdout);
+        }
+        for _ in 0..2 {
+            let refused = shell.run(call).stdout;
+            assert_eq!(status(&refused), 402, "{refused}");
+            assert!(refused.contains(says) && refused.contains("resets at"), "{refused}");
+            assert!(refused.to_ascii_lowercase().contains("x-should-retry: false"), "{refused}");
+        }
+        assert_eq!(status(&ask(&mut shell).stdout), 200, "the models' money is not theirs");
+    }
+    let account = lab.daemon.account("seeker");
+    let charged = 2 * pico("0.008") + 3 * 2 * pico("0.002") + 2 * pico("0.00275");
+    assert_eq!((account.state.as_str(), account.spent()), ("open", charged));
+    let rows = lab.daemon.ledger("seeker");
+    let of = |category: &str| rows.iter().filter(|row| row.category == category && !row.is_refusal()).count();
+    assert_eq!((of("web-search"), of("lookup"), of("llm")), (2, 3, 2));
+    assert_eq!(lab.simulator.exchanges().len(), 7);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use meter_tests::harness::{
-    Lab, LabOptions, Shell,
+    Lab, LabOptions, LedgerFile, Shell,
     chat::{Chat, curl, status},
     cost, pico, wait_for_state,
 };
@@ -221,4 +221,47 @@ fn a_budget_that_goes_too_fast_is_told_and_stopped_by_policy() {
     wait_for_state(&lab.daemon, "fast", "revoked");
     let events = lab.daemon.events("fast", "pace");
     assert!(events.len() == 1 && events[0].contains("total $1"), "{events:#?}");
+}
+
+#[test]
+fn a_day_far_above_the_days_before_is_told_once_and_stopped_by_policy() {
+    let mut lab =
+        lab("[agent.steady]\nbudget_usd = \"1\"\n[agent.strict]\nbudget_usd = \"1\"\non_baseline = \"stop\"\n\
+         [agent.young]\nbudget_usd = \"1\"\n");
+    // One task each, which stays open.
+    let open = |lab: &Lab, agent: &str| Shell::open(&lab.agent(agent).task("t"));
+    for (agent, days) in [("steady", 4), ("strict", 4), ("young", 2)] {
+        let mut shell = open(&lab, agent);
+        for number in 0..days {
+            assert_eq!(chat(&mut shell, number), 200);
+        }
+    }
+    assert!(lab.daemon.stop().success());
+    LedgerFile::open(&lab.daemon).spread_over_the_days_before();
+    assert!(String::from_utf8_lossy(&lab.daemon.output("ledger", &["verify"]).stdout).contains("is sound"));
+    lab.daemon.launch();
+
+    // A chat a day until now: the fourth of today is more than three times that.
+    let mut steady = open(&lab, "steady");
+    for number in 0..5 {
+        assert_eq!(chat(&mut steady, number), 200);
+        let told = lab.daemon.events("steady/t", "baseline");
+        assert_eq!(told.len(), usize::from(number >= 3), "{told:#?}");
+    }
+    let told = lab.daemon.events("steady", "baseline");
+    assert_eq!(told.len(), 2, "of the task and of its agent: {told:#?}");
+    assert!(told.iter().all(|text| text.contains("$0.011") && text.contains("3 times the $0.00275")), "{told:#?}");
+    assert_eq!(lab.daemon.account("steady").state, "open");
+
+    let mut strict = open(&lab, "strict");
+    for number in 0..4 {
+        assert_eq!(chat(&mut strict, number), 200);
+    }
+    wait_for_state(&lab.daemon, "strict", "revoked");
+
+    let mut young = open(&lab, "young");
+    for number in 0..5 {
+        assert_eq!(chat(&mut young, number), 200);
+    }
+    assert!(lab.daemon.events("young", "baseline").is_empty(), "two days are no baseline");
 }

@@ -1,6 +1,6 @@
-//! The ledger's file beside the daemon: a lock that keeps its writer waiting, and what is durable in it.
+//! The ledger's file beside the daemon: a lock that keeps its writer waiting, what is durable in it, and days that pass.
 //!
-//! Changes nothing in the file, and leaves its log as a killed daemon left it.
+//! Changes nothing in the file but the time of what happened, and leaves its log as a killed daemon left it.
 
 use rusqlite::{Connection, config::DbConfig};
 
@@ -35,6 +35,22 @@ impl LedgerFile {
     /// Rows of exchanges and refusals that are durable.
     pub fn rows(&self) -> u64 {
         self.count("SELECT count(*) FROM rows")
+    }
+
+    /// Lets days pass while no daemon runs: of each account the last exchange becomes yesterday's, the one before it that
+    /// of the day before, and so on. What was used by quarters of an hour moves with the rows that say so.
+    pub fn spread_over_the_days_before(&self) {
+        self.0
+            .execute_batch(
+                "BEGIN;
+                 UPDATE rows SET time = time - 86400000000 * (SELECT count(*) FROM rows AS later
+                     WHERE later.account = rows.account AND later.seq >= rows.seq);
+                 DELETE FROM quarters;
+                 INSERT INTO quarters SELECT account, (time + duration_ms * 1000) / 900000000, category, sum(cost),
+                     sum(input_tokens + output_tokens), count(resolves) FROM rows GROUP BY 1, 2, 3;
+                 COMMIT",
+            )
+            .expect("the ledger has these tables");
     }
 
     fn count(&self, query: &str) -> u64 {

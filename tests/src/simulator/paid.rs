@@ -1,11 +1,11 @@
-//! A resource behind x402, version 1 (github.com/x402-foundation/x402): it offers itself for a cent of a dollar, and
-//! is there for whoever pays.
+//! What costs and is no model's. A resource behind x402, version 1 (github.com/x402-foundation/x402): it offers itself
+//! for a cent of a dollar, and is there for whoever pays. And calls whose answers state what they bill.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     body::Answer,
@@ -17,6 +17,15 @@ use super::{
 pub const PATH: &str = "/paid";
 /// Base64 of `{"success":true,"transaction":"0x1","network":"base","payer":"0x2"}`.
 const SETTLED: &str = "eyJzdWNjZXNzIjp0cnVlLCJ0cmFuc2FjdGlvbiI6IjB4MSIsIm5ldHdvcmsiOiJiYXNlIiwicGF5ZXIiOiIweDIifQ==";
+
+/// The answer of a search that bills a credit (as docs.tavily.com has it), or of a lookup that bills two records.
+pub fn stated(path: &str) -> Option<Value> {
+    match path {
+        "/search" => Some(json!({"query": "q", "results": [], "response_time": 0.1, "usage": {"credits": 1}})),
+        "/v1/lookup" => Some(json!({"found": ["a", "b"], "usage": {"records": 2}})),
+        _ => None,
+    }
+}
 
 pub fn answer(headers: &HeaderMap, mut record: Exchange, log: Arc<Log>) -> Response<Answer> {
     let paid = headers.contains_key("x-payment");

@@ -246,11 +246,13 @@ fn stored(found: background::Found, mut record: Exchange, log: Arc<Log>) -> Resp
     response(vec![body], "application/json", "x-request-id", &Directive::default(), record, log)
 }
 
-/// What is no API's: the list of models, a download of a given size, or a greeting.
+/// What is no model's: the list of models, a paid search or lookup, a download of a given size, or a greeting.
 fn other(path: &str, record: Exchange, log: Arc<Log>) -> Response<Answer> {
     let (kind, body) = if path == "/v1/models" {
         let model = json!({"id": "gpt-4o", "object": "model", "created": 1_715_367_049, "owned_by": "system"});
         ("application/json", json!({"object": "list", "data": [model]}).to_string())
+    } else if let Some(stated) = paid::stated(path) {
+        ("application/json", stated.to_string())
     } else if let Some(size) = path.strip_prefix("/size/").and_then(|size| size.parse().ok()) {
         ("application/octet-stream", "x".repeat(size))
     } else {
