@@ -199,7 +199,7 @@ fn print_accounts(out: &mut impl Write, accounts: &[AccountInForce]) -> io::Resu
         }
     }
     if plain > 0 {
-        writeln!(out, "\n{} more with no limit and no policy of their own", counted(plain, "account"))?;
+        writeln!(out, "\nwithout limits and policy of their own: {}", counted(plain, "account"))?;
     }
     Ok(())
 }
@@ -285,7 +285,7 @@ mod tests {
         let accounts = [account("host", true), account("a", false), account("a/t", false), account("b", true)];
         print_accounts(&mut out, &accounts).unwrap();
         let expected = "\nhost\n  enforce = true\n  wait = \"30s\"\n\na\n  enforce = false\n\n\
-                        2 accounts more with no limit and no policy of their own\n";
+                        without limits and policy of their own: 2 accounts\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
         assert_eq!(
             (measured("-0.5", "usd"), measured("-2", "requests")),

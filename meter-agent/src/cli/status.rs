@@ -105,8 +105,9 @@ fn print_some(
     let mut notes: Vec<String> = shown.iter().filter_map(|report| note(report, above(report))).collect();
     let ended = accounts.len() - shown.len();
     if ended > 0 {
-        let tasks = counted(ended as u64, "task");
-        notes.push(format!("{tasks} that ended not shown; `meter status --all` shows every one"));
+        let (tasks, are) =
+            (counted(ended as u64, "task"), if ended == 1 { "has ended and is" } else { "have ended and are" });
+        notes.push(format!("{tasks} {are} not shown; `meter status --all` shows every one"));
     }
     if !notes.is_empty() {
         writeln!(out)?;
@@ -331,7 +332,7 @@ mod tests {
         };
         let text = shown(|report| !has_ended(report));
         assert!(!text.contains("research/old") && text.contains("research/t") && text.contains("research/u"), "{text}");
-        assert!(text.contains("1 task that ended not shown; `meter status --all`"), "{text}");
+        assert!(text.contains("1 task has ended and is not shown; `meter status --all`"), "{text}");
         assert!(shown(|_| true).contains("research/old"));
     }
 

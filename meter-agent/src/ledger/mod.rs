@@ -53,6 +53,6 @@ pub use self::{
     schema::FILE_NAME,
     store::Store,
     told::{EventFilter, EventRecord},
-    verify::{Verified, verify},
+    verify::{NOT_THE_LAST, Verified, verify},
     writer::{QUEUE_MAX, Reply, Wake, Writer},
 };

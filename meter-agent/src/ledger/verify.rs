@@ -34,6 +34,9 @@ pub struct Verified {
     pub findings: Vec<String>,
 }
 
+/// How the finding begins that nothing has to be rebuilt for.
+pub const NOT_THE_LAST: &str = "It is not the ledger that was in use last";
+
 /// Looks at the ledger below `data_dir`. What is damaged is a finding; what can't be looked at is an error.
 pub fn verify(data_dir: &Path) -> Result<Verified, LedgerError> {
     let file = data_dir.join(super::FILE_NAME);
@@ -76,7 +79,8 @@ fn look(reader: &Reader, data_dir: &Path, verified: &mut Verified) -> rusqlite::
     verified.findings.extend(additions(&accounts, sums::own(file, has_rollups)?));
     verified.findings.extend(resolved(file)?);
     if let Some(why) = mark.and_then(|mark| mark.beyond(mark::of(file, version).ok()?)) {
-        verified.findings.push(format!("It is not the ledger that was in use last: {why}."));
+        let fix = "put that one back, or go on with this one by `meter ledger recover --accept-older`";
+        verified.findings.push(format!("{NOT_THE_LAST}: {why}; {fix}."));
     }
     Ok(())
 }
