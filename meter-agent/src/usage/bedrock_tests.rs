@@ -49,6 +49,15 @@ fn exception() -> Vec<u8> {
     frame(&[(":exception-type", "throttlingException"), (":message-type", "exception")], b"{\"message\":\"slow\"}")
 }
 
+/// What a stream has used of output when these frames have passed.
+fn so_far(path: &'static str, facts: &RequestFacts, frames: &[Vec<u8>]) -> u64 {
+    let mut reader = Bedrock.reader(&call(path), facts, FRAMES);
+    for frame in frames {
+        reader.feed(frame);
+    }
+    reader.so_far().unwrap().usage.output_tokens
+}
+
 const CONVERSE_PATH: &str = "/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse";
 const STREAM_PATH: &str = "/bedrock/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse-stream";
 const ASKED: &str = r#"{"messages":[{"role":"user","content":[{"text":"hi"}]}],"inferenceConfig":{"maxTokens":800}}"#;
@@ -365,4 +374,39 @@ fn a_refusal_is_what_boto3_shows() {
     let body: serde_json::Value = serde_json::from_slice(&Bedrock.error_body(&problem)).unwrap();
     assert_eq!((&body["message"], &body["__type"]), (&"spent".into(), &"ServiceQuotaExceededException".into()));
     assert_eq!(body["meter_code"], "budget_exceeded");
+}
+
+#[test]
+fn a_stream_of_converse_has_used_its_text_so_far_and_not_what_is_around_it() {
+    let asked = facts(STREAM_PATH, ASKED);
+    let delta = |delta: &str| {
+        let padding = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJ";
+        event("contentBlockDelta", &format!(r#"{{"contentBlockIndex":0,"delta":{delta},"p":"{padding}"}}"#))
+    };
+    let text = |text: &str| delta(&format!(r#"{{"text":"{text}"}}"#));
+    assert_eq!(so_far(STREAM_PATH, &asked, &[text("a"), text("b"), text(""), text("c")]), 1);
+    let call = delta(r#"{"toolUse":{"input":"0123456789012345678901234567890123456789"}}"#);
+    assert_eq!(so_far(STREAM_PATH, &asked, &[call.clone(), call]), 10);
+    let signature = delta(&format!(r#"{{"reasoningContent":{{"signature":"{}"}}}}"#, "x".repeat(8_000)));
+    let quote = delta(&format!(r#"{{"citation":{{"sourceContent":[{{"text":"{}"}}]}}}}"#, "x".repeat(8_000)));
+    assert_eq!(so_far(STREAM_PATH, &asked, &[signature, quote]), 0, "nobody generated it");
+    assert_eq!(so_far(STREAM_PATH, &asked, &[text(&"word ".repeat(1_600))]), 1_000, "whatever the ceiling of 800 is");
+}
+
+#[test]
+fn a_stream_of_invoked_models_has_used_its_text_or_what_the_family_counts() {
+    let path = "/model/amazon.nova-lite-v1%3A0/invoke-with-response-stream";
+    let asked = facts(path, r#"{"messages":[],"inferenceConfig":{"maxTokens":10}}"#);
+    let nova = |text: &str| {
+        chunk(&format!(r#"{{"contentBlockDelta":{{"delta":{{"text":"{text}"}},"contentBlockIndex":0}}}}"#))
+    };
+    assert_eq!(so_far(path, &asked, &[nova(&"word ".repeat(1_600)), nova("a")]), 8_001 / 8);
+    let llama =
+        |count: u64| chunk(&format!(r#"{{"generation":"a","prompt_token_count":9,"generation_token_count":{count}}}"#));
+    assert_eq!(so_far(path, &asked, &[llama(1), llama(70)]), 70);
+    let repeated = format!(
+        r#"{{"is_finished":true,"response":{{"text":"{}"}},"amazon-bedrock-invocationMetrics":{{"inputTokenCount":9,"outputTokenCount":2}}}}"#,
+        "word ".repeat(1_600)
+    );
+    assert_eq!(so_far(path, &asked, &[chunk(r#"{"text":"a"}"#), chunk(&repeated)]), 2, "the end repeats the whole");
 }

@@ -64,6 +64,34 @@ fn a_cut_stream_is_estimated_within_its_ceiling() {
 }
 
 #[test]
+fn a_stream_has_used_what_was_generated_so_far_and_nothing_that_it_quotes() {
+    let asked = facts("/v2/chat", CHAT);
+    let so_far = |path, head, events: &[&str]| {
+        let mut reader = Cohere.reader(&call(path), &asked, head);
+        for event in events {
+            reader.feed(event.as_bytes());
+        }
+        reader.so_far().unwrap()
+    };
+    let piece = |text: &str| {
+        let data = serde_json::json!({"type": "content-delta", "delta": {"message": {"content": {"text": text}}}});
+        format!("event: content-delta\ndata: {data}\n\n")
+    };
+    let long = "word ".repeat(3_200);
+    let quote = r#"{"type":"citation-start","delta":{"message":{"citations":{"text":"TEXT","sources":[]}}}}"#;
+    let quote = format!("event: citation-start\ndata: {}\n\n", quote.replace("TEXT", &long));
+    let none = so_far("/v2/chat", SSE, &[&quote]);
+    assert_eq!((none.quality, none.usage.output_tokens), (Quality::Estimated, 0));
+    assert_eq!((none.usage.input_tokens, none.model.as_deref()), (asked.input_bound, Some("command-a")));
+    assert_eq!(so_far("/v2/chat", SSE, &[&piece("a"), &quote, &piece("b"), &piece("")]).usage.output_tokens, 2);
+    let past = so_far("/v2/chat", SSE, &[&piece(&long)]);
+    assert_eq!(past.usage.output_tokens, 2_000, "whatever the ceiling of 900 is");
+    let lines = [TEXT_V1, "{\"event_type\":\"search-results\",\"documents\":[{\"text\":\"a\"}]}\n", TEXT_V1];
+    assert_eq!(so_far("/v1/chat", LINES, &lines).usage.output_tokens, 2);
+    assert_eq!(so_far("/v2/chat", SSE, &[&piece(&long), END_V2]).usage.output_tokens, 49, "the provider's own word");
+}
+
+#[test]
 fn searches_images_and_classifications_are_units() {
     let rerank = facts("/v2/rerank", r#"{"model":"rerank-v3.5","query":"q","documents":["a","b"]}"#);
     assert_eq!(rerank.units["search_units"], Quantity::whole(1));

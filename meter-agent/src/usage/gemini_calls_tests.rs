@@ -102,6 +102,39 @@ fn thoughts_and_tool_use_of_an_interaction_are_extra() {
 }
 
 #[test]
+fn a_stream_of_an_interaction_has_used_what_it_says_and_its_text_so_far() {
+    let so_far = |request: &'static str, events: &[&str]| {
+        let call = Call::new(Gemini.endpoint("POST", INTERACTIONS).unwrap(), INTERACTIONS);
+        let facts = Gemini.request(&call, &request.into()).unwrap();
+        let mut reader = Gemini.reader(&call, &facts, AnswerHead::new(200, SSE));
+        for event in events {
+            reader.feed(format!("data: {event}\n\n").as_bytes());
+        }
+        reader.so_far().map(|reading| reading.usage.output_tokens)
+    };
+    let delta = |delta: &str| format!(r#"{{"index":0,"delta":{delta},"event_type":"step.delta"}}"#);
+    let long = "word ".repeat(1_600);
+    let text = delta(&format!(r#"{{"text":"{long}","type":"text"}}"#));
+    let request =
+        r#"{"model":"gemini-2.5-flash","input":"hi","stream":true,"generation_config":{"max_output_tokens":5}}"#;
+    assert_eq!(so_far(request, &[&text]), Some(1_000), "whatever the ceiling of 5 is");
+    let beside = [
+        delta(&format!(r#"{{"content":{{"text":"{long}","type":"text"}},"type":"thought_summary"}}"#)),
+        delta(&format!(r#"{{"signature":"{long}","type":"thought_signature"}}"#)),
+        delta(&format!(r#"{{"data":"{long}","mime_type":"audio/wav","type":"audio"}}"#)),
+        delta(&format!(r#"{{"result":[{{"text":"{long}"}}],"type":"google_search_result"}}"#)),
+    ];
+    assert_eq!(so_far(request, &beside.each_ref().map(String::as_str)), Some(0), "none of it is billed text");
+    let stated = text.replace(
+        "\"event_type\"",
+        r#""metadata":{"usage":{"total_input_tokens":11,"total_output_tokens":1300,"total_thought_tokens":700}},"event_type""#,
+    );
+    assert_eq!(so_far(request, &[&stated]), Some(2_000), "the provider's own word");
+    let later = r#"{"model":"gemini-2.5-flash","input":"hi","stream":true,"background":true}"#;
+    assert_eq!(so_far(later, &[&text]), None, "it goes on without its stream");
+}
+
+#[test]
 fn an_interaction_in_the_background_is_pending_until_it_is_seen_done() {
     let order = r#"{"agent":"deep-research","input":"hi","background":true}"#;
     let got = read(INTERACTIONS, order, &interaction("in_progress", ""));

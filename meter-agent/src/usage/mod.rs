@@ -42,7 +42,7 @@ pub use self::{
 };
 use self::{
     bound::{delivered, envelope, estimate, media, tokens},
-    wire::{edit, event_stream, grpc, json, kept, ndjson, protobuf, read, sse},
+    wire::{edit, event_stream, grpc, json, kept, ndjson, protobuf, read, sse, strings},
 };
 
 /// Every wire dialect, by the name that a `[[host]]` entry of the config gives it. ARCHITECTURE.md has the checklist of

@@ -13,6 +13,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::{
     AnswerHead, Billing, BodyEnd, Call, Dialect, Endpoint, Problem, Quality, Reader, Reading, RequestFacts, Rewrite,
     Unreadable, Usage,
+    delivered::Text,
     edit::RawObject,
     estimate::Bounds,
     json::{Count, parse, text},
@@ -171,6 +172,9 @@ struct Answer {
     model: Option<String>,
     last: Option<Document>,
     visible_bytes: u64,
+    text: Text,
+    /// It comes as a stream.
+    stream: bool,
     failed: bool,
 }
 
@@ -179,9 +183,20 @@ impl Answer {
         // One document shows nothing of an answer before all of it is there.
         let bounds = Bounds::of(facts);
         let bounds = if facts.stream { bounds } else { bounds.of_document(BodyEnd::Cut) };
-        Self { bounds, model: facts.model.clone(), last: None, visible_bytes: 0, failed: false }
+        Self {
+            bounds,
+            model: facts.model.clone(),
+            last: None,
+            visible_bytes: 0,
+            text: Text::default(),
+            stream: facts.stream,
+            failed: false,
+        }
     }
 }
+
+/// The members of a chunk that hold what was generated.
+const GENERATED: &[&[u8]] = &[b"content", b"thinking", b"response"];
 
 impl Events for Answer {
     fn event(&mut self, _: &str, data: &[u8]) {
@@ -189,6 +204,7 @@ impl Events for Answer {
         let has = |key: &[u8]| memmem::find(data, key).is_some();
         // Chunks are many, and say nothing but text.
         if has(b"\"done\":false") && !has(b"\"error\"") {
+            self.text.event(data, GENERATED);
             return;
         }
         let Some(document) = parse::<Document>(data) else { return };
@@ -196,6 +212,11 @@ impl Events for Answer {
         if document.is_last() {
             self.last = Some(document);
         }
+    }
+
+    fn so_far(&self) -> Option<Reading> {
+        let delivered = || self.bounds.so_far(self.model.clone(), self.text.whole_tokens());
+        (self.stream && self.last.is_none() && !self.failed).then(delivered)
     }
 
     fn finish(&mut self, end: BodyEnd, dropped: u64) -> Reading {
@@ -257,6 +278,26 @@ mod tests {
         assert!(got.usage.output_tokens > 4_096 && got.usage.input_tokens > 40);
         let whole = read(CHAT_PATH, r#"{"stream":false}"#, &LAST[..20], BodyEnd::Cut);
         assert_eq!(whole.quality, Quality::Absent, "a document that was cut may have been any length");
+    }
+
+    #[test]
+    fn a_stream_has_used_a_token_for_each_chunk_so_far() {
+        let call = Call::new(Ollama.endpoint("POST", CHAT_PATH).unwrap(), CHAT_PATH);
+        let so_far = |request: &'static str, lines: &[&str]| {
+            let facts = Ollama.request(&call, &request.into()).unwrap();
+            let mut reader = Ollama.reader(&call, &facts, AnswerHead::new(200, "application/x-ndjson"));
+            for line in lines {
+                reader.feed(format!("{line}\n").as_bytes());
+            }
+            reader.so_far().map(|reading| (reading.quality, reading.usage.output_tokens))
+        };
+        let thought = r#"{"message":{"role":"assistant","content":"","thinking":"Hm"},"done":false}"#;
+        let empty = r#"{"message":{"role":"assistant","content":""},"done":false}"#;
+        assert_eq!(so_far(REQUEST, &[CHUNK, thought, empty]), Some((Quality::Estimated, 2)));
+        let long = CHUNK.replace("hi", &"word ".repeat(16_000));
+        assert_eq!(so_far(REQUEST, &[&long]), Some((Quality::Estimated, 10_000)), "whatever the ceiling is");
+        assert_eq!(so_far(REQUEST, &[CHUNK, LAST]), None, "it is over");
+        assert_eq!(so_far(r#"{"model":"m","stream":false}"#, &[CHUNK]), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::counts::{Counts, Served};
 use crate::usage::{
     BodyEnd, Quality, Reader, Reading, RequestFacts,
-    delivered::Delivered,
+    delivered::Text,
     estimate::Bounds,
     event_stream::{EXCEPTION, FrameReader},
     json::parse,
@@ -17,6 +17,10 @@ use crate::usage::{
 
 /// Bytes of a `contentBlockDelta` event without its text, at least.
 const DELTA_FRAMING: usize = 40;
+
+/// The members of a delta that hold what was generated: text, thoughts, and the arguments of a call. Signatures and what
+/// is kept secret are in others, and a citation quotes what the request held.
+const GENERATED: &[&[u8]] = &[b"text", b"input"];
 
 /// A whole answer, and a stream's `metadata` event.
 #[derive(Default, Deserialize)]
@@ -49,7 +53,7 @@ pub(super) fn stream(facts: &RequestFacts, model: Option<String>) -> Box<dyn Rea
         model,
         read: None,
         visible_bytes: 0,
-        delivered: Delivered::default(),
+        text: Text::default(),
         started: false,
         failed: false,
     }))
@@ -60,7 +64,7 @@ struct Stream {
     model: Option<String>,
     read: Option<Reading>,
     visible_bytes: u64,
-    delivered: Delivered,
+    text: Text,
     /// The model has begun to answer.
     started: bool,
     failed: bool,
@@ -78,15 +82,15 @@ impl Events for Stream {
                 self.started = true;
                 let data = unpadded(data);
                 self.visible_bytes = self.visible_bytes.saturating_add(visible(data, DELTA_FRAMING));
-                if name == "contentBlockDelta" {
-                    self.delivered.event(data);
+                if name == "contentBlockDelta" && memmem::find(data, b"\"citation\":").is_none() {
+                    self.text.event(data, GENERATED);
                 }
             }
         }
     }
 
     fn so_far(&self) -> Option<Reading> {
-        Some(self.read.clone().unwrap_or_else(|| self.bounds.so_far(self.model.clone(), self.delivered.parts())))
+        Some(self.read.clone().unwrap_or_else(|| self.bounds.so_far(self.model.clone(), self.text.tokens())))
     }
 
     fn finish(&mut self, end: BodyEnd, dropped: u64) -> Reading {

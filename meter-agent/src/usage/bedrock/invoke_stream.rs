@@ -15,12 +15,17 @@ use super::{
 };
 use crate::usage::{
     AnswerHead, BodyEnd, Quality, Reader, Reading, RequestFacts, anthropic,
-    delivered::Delivered,
+    delivered::Text,
     estimate::Bounds,
     event_stream::{EXCEPTION, FrameReader},
     json::parse,
     read::{Events, visible},
 };
+
+/// The members of all families' chunks that hold what was generated: Nova's, then those of OpenAI's shape, Llama's,
+/// Titan's, Claude's before it spoke in messages, and Cohere's.
+const GENERATED: &[&[u8]] =
+    &[b"text", b"input", b"content", b"reasoning_content", b"arguments", b"generation", b"outputText", b"completion"];
 
 /// Bytes of any family's chunk without its text, at least.
 const CHUNK_FRAMING: usize = 30;
@@ -34,7 +39,7 @@ pub(super) fn reader(facts: &RequestFacts, head: AnswerHead<'_>, model: Option<S
         body: Body::default(),
         metrics: None,
         visible_bytes: 0,
-        delivered: Delivered::default(),
+        text: Text::default(),
         started: false,
         failed: false,
     }))
@@ -67,7 +72,7 @@ struct Stream {
     body: Body,
     metrics: Option<Counts>,
     visible_bytes: u64,
-    delivered: Delivered,
+    text: Text,
     started: bool,
     failed: bool,
 }
@@ -90,7 +95,7 @@ impl Events for Stream {
         let reading = match (&self.messages, &self.metrics) {
             (Some(messages), _) => messages.so_far()?,
             (None, Some(metrics)) => Reading::of(Quality::Estimated, metrics.usage()),
-            (None, None) => Bounds::of(&self.facts).so_far(None, self.delivered.parts()),
+            (None, None) => self.counted_so_far(),
         };
         Some(Reading { model: self.model.clone(), service_tier: self.tier.clone().or(reading.service_tier), ..reading })
     }
@@ -104,10 +109,9 @@ impl Events for Stream {
 impl Stream {
     fn chunk(&mut self, chunk: &[u8]) {
         self.visible_bytes = self.visible_bytes.saturating_add(visible(chunk, CHUNK_FRAMING));
-        self.delivered.event(chunk);
-        if memmem::find(chunk, b"invocationMetrics").is_some()
-            && let Some(last) = parse::<Last>(chunk)
-        {
+        if memmem::find(chunk, b"invocationMetrics").is_none() {
+            self.text.event(chunk, GENERATED);
+        } else if let Some(last) = parse::<Last>(chunk) {
             self.metrics = Some(last.metrics).filter(Counts::is_stated).or(self.metrics.take());
         }
         if self.messages.is_none() && memmem::find(chunk, b"\"message_start\"").is_some() {
@@ -120,6 +124,15 @@ impl Stream {
         {
             self.body.replace(later);
         }
+    }
+
+    /// Some families count as they go.
+    fn counted_so_far(&self) -> Reading {
+        let seen = self.text.tokens();
+        let stated = self.body.usage().map(|usage| Reading::of(Quality::Estimated, usage));
+        let mut reading = stated.unwrap_or_else(|| Bounds::of(&self.facts).so_far(None, seen));
+        reading.raise_output(seen);
+        reading
     }
 
     fn read(&mut self, end: BodyEnd, dropped: u64) -> Reading {

@@ -1,14 +1,17 @@
 //! Cohere's answers: where each of them holds `billed_units`.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::{self, Finder};
 use serde::Deserialize;
 
 use crate::usage::{
     AnswerHead, BodyEnd, Quality, Quantity, Reader, Reading, RequestFacts, Units, Usage,
+    delivered::Text,
     estimate::Bounds,
     json::{Count, parse},
     ndjson::LineReader,
-    read::{Either, Events, JsonReader, SseReader, visible},
+    read::{Either, Events, JsonReader, SseReader, leading_type, visible},
 };
 
 /// Bytes of an event without its text, at least: its type and the objects around the text.
@@ -138,20 +141,47 @@ struct Stream {
     unstated: Option<Unstated>,
     billed: Option<Billed>,
     visible_bytes: u64,
+    text: Text,
 }
 
 impl Stream {
     fn new(unstated: Unstated) -> Self {
-        Self { unstated: Some(unstated), billed: None, visible_bytes: 0 }
+        Self { unstated: Some(unstated), billed: None, visible_bytes: 0, text: Text::default() }
+    }
+}
+
+/// The members of a piece that hold what was generated: text, thoughts, plans and calls of tools.
+const GENERATED: &[&[u8]] = &[b"text", b"thinking", b"tool_plan", b"name", b"arguments", b"parameters"];
+
+/// Whether an event brings a piece of the answer. Citations quote what the request held, and the end repeats the whole.
+fn is_piece(data: &[u8]) -> bool {
+    const V2: [&str; 4] = ["content-delta", "tool-plan-delta", "tool-call-start", "tool-call-delta"];
+    static V1: LazyLock<[Finder<'static>; 2]> =
+        LazyLock::new(|| [&b"\"text-generation\""[..], b"\"tool-calls-chunk\""].map(Finder::new));
+    match leading_type(data) {
+        Some(kind) => V2.contains(&kind),
+        None => V1.iter().any(|kind| kind.find(data).is_some()),
     }
 }
 
 impl Events for Stream {
     fn event(&mut self, _: &str, data: &[u8]) {
+        if is_piece(data) {
+            self.text.event(data, GENERATED);
+        }
         self.visible_bytes = self.visible_bytes.saturating_add(visible(data, EVENT_FRAMING));
         // The end repeats the whole answer; no other event holds the numbers.
         if memmem::find(data, b"\"billed_units\"").is_some() {
             self.billed = parse::<Answer>(data).and_then(Answer::billed).or(self.billed);
+        }
+    }
+
+    fn so_far(&self) -> Option<Reading> {
+        let Unstated { bounds, units, model } = self.unstated.as_ref()?;
+        match self.billed {
+            Some(billed) => Some(billed.reading(model.clone())),
+            // What is priced by something else than tokens is not known before the end.
+            None => units.is_empty().then(|| bounds.so_far(model.clone(), self.text.whole_tokens())),
         }
     }
 

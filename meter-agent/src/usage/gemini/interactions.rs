@@ -17,9 +17,11 @@ pub(super) use self::request::{facts, rewrite};
 use super::usage::{Kind, Modality, Totals};
 use crate::usage::{
     AnswerHead, Billing, BodyEnd, Line, Quality, Reader, Reading, RequestFacts, ResultRef, Standing, Tools,
+    delivered::Text,
     estimate::Bounds,
     json::{Count, items, lenient, parse, text},
     read::{Either, Events, JsonReader, SseReader, is_sse},
+    strings,
 };
 
 /// Reads the answer that makes an interaction ([`Billing::Metered`]) or that shows one again.
@@ -105,7 +107,7 @@ struct Interaction {
     error: Option<IgnoredAny>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 struct InteractionUsage {
     total_input_tokens: Count,
@@ -125,14 +127,14 @@ struct InteractionUsage {
     grounding_tool_count: Vec<Calls>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 struct Part {
     modality: Value,
     tokens: Count,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 struct Calls {
     #[serde(rename = "type", deserialize_with = "text")]
@@ -207,7 +209,20 @@ struct Stream {
     done: Option<Interaction>,
     so_far: Option<InteractionUsage>,
     visible_bytes: u64,
+    text: Text,
     failed: bool,
+}
+
+/// Bytes of text that an event adds to the answer. Of another kind of piece nothing is said: summaries of thoughts are
+/// not the thoughts that are billed, results of tools were not generated, and of sounds and images the bytes say nothing.
+fn text_bytes(event: &[u8]) -> u64 {
+    let (mut bytes, mut is_text) = (0, true);
+    strings::each(event, &mut |name, text| match name {
+        b"text" | b"arguments" => bytes += text.len() as u64,
+        b"type" => is_text &= matches!(text, b"text" | b"arguments_delta"),
+        _ => {}
+    });
+    if is_text { bytes } else { 0 }
 }
 
 impl Events for Stream {
@@ -216,6 +231,7 @@ impl Events for Stream {
         let holds = has("interaction.complete") || has("interaction.created") || has("interaction.start");
         if !holds {
             self.visible_bytes = self.visible_bytes.saturating_add(data.len() as u64);
+            self.text.piece(text_bytes(data));
             self.failed |= name == "error" || memmem::find(data, b"\"event_type\":\"error\"").is_some();
         }
         if !holds && memmem::find(data, b"\"total_input_tokens\"").is_none() {
@@ -228,6 +244,22 @@ impl Events for Stream {
             Some(start) => self.start = Some(start),
             None => {}
         }
+    }
+
+    /// Of one that goes on in the background, or was billed when it was made, an end of the stream would spare nothing.
+    fn so_far(&self) -> Option<Reading> {
+        if self.context.again || self.context.background || self.done.is_some() {
+            return None;
+        }
+        let named = self.start.as_ref().and_then(|start| start.model.clone().or_else(|| start.agent.clone()));
+        let model = named.or_else(|| self.context.requested.clone());
+        let seen = self.text.tokens();
+        let mut reading = match self.so_far.clone().filter(InteractionUsage::is_stated) {
+            Some(usage) => usage.reading(Quality::Estimated),
+            None => self.context.bounds.so_far(None, seen),
+        };
+        reading.raise_output(seen);
+        Some(Reading { model, ..reading })
     }
 
     fn finish(&mut self, end: BodyEnd, dropped: u64) -> Reading {

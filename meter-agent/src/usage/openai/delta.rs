@@ -6,9 +6,14 @@
 
 use std::sync::LazyLock;
 
-use memchr::{memchr2, memmem::Finder};
+use memchr::memmem::Finder;
 
-use crate::usage::{delivered, kept::Kept, tokens::MAX_COUNTED_BYTES};
+use crate::usage::{
+    delivered,
+    kept::Kept,
+    strings::{is_name, string},
+    tokens::MAX_COUNTED_BYTES,
+};
 
 /// Members below `delta` whose values nobody generated.
 const ABOUT: &[&[u8]] =
@@ -120,8 +125,7 @@ fn object<'a>(mut rest: &'a [u8], found: &mut impl FnMut(&[u8], &[u8])) -> &'a [
             b'"' => {
                 let (text, after) = string(rest);
                 rest = after;
-                let is_key = rest.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b':');
-                if is_key {
+                if is_name(rest) {
                     key = text;
                 } else if !ABOUT.contains(&key) {
                     found(key, text);
@@ -138,20 +142,6 @@ fn object<'a>(mut rest: &'a [u8], found: &mut impl FnMut(&[u8], &[u8])) -> &'a [
         }
     }
     rest
-}
-
-/// The string at the start without its quotes, and what follows it.
-fn string(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let body = bytes.get(1..).unwrap_or(b"");
-    let mut at = 0;
-    while let Some(next) = body.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
-        at += next;
-        if body[at] == b'"' {
-            return (&body[..at], &body[at + 1..]);
-        }
-        at += 2;
-    }
-    (body, b"")
 }
 
 #[cfg(test)]

@@ -11,5 +11,6 @@ pub(crate) mod ndjson;
 pub(crate) mod protobuf;
 pub(crate) mod read;
 pub(crate) mod sse;
+pub(crate) mod strings;
 pub mod strip;
 pub mod websocket;
