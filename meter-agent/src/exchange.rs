@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Headers in which providers put their own id of a request, the likeliest first.
-pub const REQUEST_IDS: [&str; 3] = ["x-request-id", "request-id", "x-goog-request-id"];
+pub const REQUEST_IDS: [&str; 4] = ["x-request-id", "request-id", "x-goog-request-id", "x-amzn-requestid"];
 
 /// What is known of an exchange from its request's head.
 #[derive(Clone, Debug)]
