@@ -1,6 +1,9 @@
 //! Answers that are cut: as what each client sees it, what it is billed, and how it ends for the provider.
 
-use std::time::Duration;
+use std::{
+    io::{BufRead, BufReader, Read},
+    time::Duration,
+};
 
 use meter_tests::{
     harness::{
@@ -97,6 +100,59 @@ fn anthropic_python_raises_an_api_status_error() {
 fn google_genai_raises_a_client_error() {
     let facts = raised(&python_script("cut_agent.py"), "content", "0.0003");
     assert_eq!((facts["class"].as_str(), facts["status"].as_u64()), (Some("ClientError"), Some(402)), "{facts}");
+}
+
+/// boto3 raises what the stream's last frame says: an exception that the service declares for its streams.
+fn is_an_event_stream_error(facts: &serde_json::Value) {
+    let kinds = facts["kinds"].to_string();
+    assert!(kinds.contains("EventStreamError") && kinds.contains("ClientError"), "{facts}");
+    assert_eq!(facts["body"]["Code"], "validationException", "{facts}");
+}
+
+#[test]
+fn boto3_raises_an_event_stream_error_for_converse() {
+    is_an_event_stream_error(&raised(&python_script("cut_agent.py"), "converse", "0.004"));
+}
+
+#[test]
+fn boto3_raises_an_event_stream_error_for_a_model_that_is_invoked() {
+    is_an_event_stream_error(&raised(&python_script("cut_agent.py"), "invoke", "0.004"));
+    is_an_event_stream_error(&raised(&python_script("cut_agent.py"), "nova", "0.0002"));
+}
+
+/// A stream of gRPC that is cut ends by a status, and never as one that came to its end.
+fn is_an_rpc_error(raised: &serde_json::Value, end: &serde_json::Value) {
+    assert!(raised["kinds"].to_string().contains("RpcError"), "{raised}");
+    assert_eq!(end["code"], "RESOURCE_EXHAUSTED", "{end}");
+}
+
+#[test]
+fn grpc_that_keeps_to_its_ceiling_is_billed_to_the_token() {
+    let lab = Lab::with_budget("rpc", "1");
+    let [python, script] = python_script("grpc_agent.py");
+    let outcome =
+        lab.agent("rpc").run(&[&python, &script, "chat", r#"{"input":120,"cached":40,"output":90,"chunks":9}"#]);
+    let end = steps(outcome.expect_code(0)).pop().expect("it says how it ended").facts;
+    assert_eq!((end["code"].as_str(), end["count"].as_u64()), (Some("OK"), Some(10)), "{end}");
+    meter_tests::harness::assert_rows_match(&lab.daemon.ledger("rpc"), &lab.simulator.exchanges());
+}
+
+#[test]
+fn grpc_raises_an_rpc_error() {
+    let lab = Lab::with_budget("rpc", "0.02");
+    let [python, script] = python_script("grpc_agent.py");
+    let directive = serde_json::to_string(&unruly()).unwrap();
+    let outcome = lab.agent("rpc").run(&[&python, &script, "chat", &directive]);
+    let seen = steps(outcome.expect_code(0));
+    let [_, raised, end] = &seen[..] else { panic!("{outcome:#?}") };
+    is_an_rpc_error(&raised.facts, &end.facts);
+    let end = &end.facts;
+    let details = end["details"].as_str().unwrap_or_default();
+    assert!(details.starts_with("meter: this answer was cut"), "{end}");
+    assert!(end["count"].as_u64().is_some_and(|count| (20..1_900).contains(&count)), "{end}");
+    let row = row_of_a_cut(&lab, "rpc");
+    assert!(row.cost() <= pico("0.02"), "overspent: {row:#?}");
+    provider_saw_it_end(&lab, 1);
 }
 
 #[test]
@@ -271,4 +327,52 @@ fn a_revoked_account_has_nothing_under_way_any_more() {
     let (printed, _) = all_ended(&mut other, 1);
     assert!(printed[0].contains("[DONE]"), "{}", printed[0]);
     assert_eq!(lab.daemon.account("other").state, "open");
+}
+
+/// The same for streams that have frames of their own to end in, by what their clients raise.
+#[test]
+fn a_revoked_account_reads_so_in_the_frames_of_its_streams() {
+    let lab = Lab::with_budget("gone", "5");
+    let directive = Directive { input: Some(300), hang: true, ..Directive::default() };
+    let directive = serde_json::to_string(&directive).expect("plain fields");
+    let [python, cut] = python_script("cut_agent.py");
+    let [_, grpc] = python_script("grpc_agent.py");
+    let agent = lab.agent("gone");
+    let mut streams = [(&cut, "converse"), (&cut, "invoke"), (&cut, "nova"), (&grpc, "chat")].map(|(script, api)| {
+        let mut running = agent.spawn(&[&python, script, api, &directive]);
+        let printed = BufReader::new(running.stdout());
+        (running, printed)
+    });
+    for (_, printed) in &mut streams {
+        printed.read_line(&mut String::new()).expect("the first piece of its stream");
+    }
+
+    lab.daemon.call("revoke", &["gone", "--reason", "a test"]);
+    let count = streams.len();
+    for (running, mut printed) in streams {
+        let mut said = String::new();
+        printed.read_to_string(&mut said).expect("text");
+        running.wait().expect_code(0);
+        let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("facts");
+        let last = line(said.lines().last().unwrap_or_else(|| panic!("it said nothing any more: {said}")));
+        if last["step"] == "end" {
+            let raised = line(said.lines().next().expect("two lines"));
+            is_an_rpc_error(&raised, &last);
+        } else {
+            is_an_event_stream_error(&last);
+        }
+        assert!(last.to_string().contains("account gone is revoked (a test)"), "{last}");
+    }
+    let rows = wait_for("every row", AT_ONCE, || {
+        let rows = lab.daemon.ledger("gone");
+        (rows.iter().filter(|row| !row.is_refusal()).count() == count).then_some(rows)
+    });
+    for row in rows.iter().filter(|row| !row.is_refusal()) {
+        assert_eq!((row.outcome.as_str(), row.status), ("cut", Some(200)), "{row:#?}");
+        assert!(0 < row.cost() && row.cost() <= pico(&row.held_usd), "{row:#?}");
+    }
+    let account = lab.daemon.account("gone");
+    assert_eq!(account.held_usd, "0");
+    assert_eq!(account.spent(), rows.iter().map(Row::cost).sum::<i128>());
+    provider_saw_it_end(&lab, count);
 }

@@ -31,7 +31,7 @@ const ROWS: Duration = Duration::from_secs(90);
 const UNCONNECTED_MS: u64 = 20_000;
 
 /// Calls of the agents: each SDK's way of calling, plain and streamed.
-const PYTHON_CALLS: usize = 12;
+const PYTHON_CALLS: usize = 16;
 const NODE_CALLS: usize = 6;
 
 /// Requests that were refused by the sidecar.

@@ -16,3 +16,9 @@ fn anthropic_sees_no_difference_until_the_wall() {
 fn google_genai_sees_no_difference_until_the_wall() {
     check(&python_script("google_agent.py"), "0.03");
 }
+
+/// What it sends is signed, and the simulator checks that: a byte that is changed on the way is refused.
+#[test]
+fn boto3_sees_no_difference_until_the_wall() {
+    check(&python_script("bedrock_agent.py"), "0.014");
+}

@@ -4,7 +4,9 @@
 use std::process::Command;
 
 use meter_tests::{
-    harness::{HostLock, Names, Net, Outcome, Simulator, chat::Chat, node_script, python_script, steps},
+    harness::{
+        HostLock, Names, Net, Outcome, SDK_CA_FILES, SDK_KEYS, Simulator, chat::Chat, node_script, python_script, steps,
+    },
     simulator::{Config, PROVIDERS, log::End},
 };
 
@@ -27,12 +29,10 @@ impl Alone {
     fn run(&self, words: &[String]) -> Outcome {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env("AGENT_CALLS", "2");
-        for variable in ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE"] {
+        for variable in SDK_CA_FILES.into_iter().chain(["CURL_CA_BUNDLE"]) {
             command.env(variable, self.simulator.ca_file());
         }
-        for key in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"] {
-            command.env(key, "test-key");
-        }
+        command.envs(SDK_KEYS);
         self.names.enter(&mut command);
         let output = command.output().unwrap();
         Outcome {
@@ -51,6 +51,7 @@ fn the_sdks_understand_every_answer() {
         python_script("openai_agent.py"),
         python_script("anthropic_agent.py"),
         python_script("google_agent.py"),
+        python_script("bedrock_agent.py"),
         node_script("openai_agent.mjs"),
         node_script("anthropic_agent.mjs"),
     ];

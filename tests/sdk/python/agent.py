@@ -28,6 +28,11 @@ def failure(error):
     body = getattr(error, "body", None)
     if body is None:
         body = getattr(error, "details", None)
+    status = getattr(error, "status_code", None) or getattr(error, "code", None)
+    # boto3 keeps what it was answered as a dictionary.
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        body, status = response.get("Error"), response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     codes = []
     cause = error
     while cause is not None:
@@ -37,7 +42,7 @@ def failure(error):
         cause = cause.__cause__ or cause.__context__
     return {
         "class": type(error).__name__,
-        "status": getattr(error, "status_code", None) or getattr(error, "code", None),
+        "status": status,
         "message": str(error),
         "body": body,
         "errno": codes,

@@ -6,6 +6,7 @@ import sys
 from agent import failure, prompt, say
 
 CEILING = 200
+CLAUDE = "global.anthropic.claude-haiku-4-5-20251001-v1:0"
 
 
 def chat(text):
@@ -40,6 +41,31 @@ def content(text):
     content.client = genai.Client()
     config = types.GenerateContentConfig(max_output_tokens=CEILING)
     return content.client.models.generate_content_stream(model="gemini-2.0-flash", contents=text, config=config)
+
+
+def converse(text):
+    import boto3
+
+    messages = [{"role": "user", "content": [{"text": text}]}]
+    client = boto3.client("bedrock-runtime")
+    return client.converse_stream(modelId=CLAUDE, messages=messages, inferenceConfig={"maxTokens": CEILING})["stream"]
+
+
+def invoke(text):
+    import boto3
+
+    messages = [{"role": "user", "content": text}]
+    body = json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": CEILING, "messages": messages})
+    return boto3.client("bedrock-runtime").invoke_model_with_response_stream(modelId=CLAUDE, body=body)["body"]
+
+
+def nova(text):
+    import boto3
+
+    messages = [{"role": "user", "content": [{"text": text}]}]
+    body = json.dumps({"messages": messages, "inferenceConfig": {"maxTokens": CEILING}})
+    client = boto3.client("bedrock-runtime")
+    return client.invoke_model_with_response_stream(modelId="amazon.nova-lite-v1:0", body=body)["body"]
 
 
 def main():

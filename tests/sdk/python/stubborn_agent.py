@@ -1,12 +1,14 @@
 """What each SDK does when it is refused: one plain and one streamed call, with the SDK's own retries, and how it failed."""
 
 import asyncio
+import json
 
 from agent import prompt, say, timed
 
 CHAT = "gpt-4o"
 MESSAGE = "claude-haiku-4-5-20251001"
 CONTENT = "gemini-2.0-flash"
+CLAUDE = "global.anthropic.claude-haiku-4-5-20251001-v1:0"
 TEXT = prompt(input=300, output=200)
 
 
@@ -67,6 +69,28 @@ def google(stream):
     return lambda: list(getattr(client.models, name)(model=CONTENT, contents=TEXT))
 
 
+def bedrock(stream):
+    import boto3
+
+    messages = [{"role": "user", "content": [{"text": TEXT}]}]
+    options = {"modelId": CLAUDE, "messages": messages, "inferenceConfig": {"maxTokens": 200}}
+    client = boto3.client("bedrock-runtime")
+    if stream:
+        return lambda: list(client.converse_stream(**options)["stream"])
+    return lambda: client.converse(**options)
+
+
+def bedrock_invoke(stream):
+    import boto3
+
+    body = {"max_tokens": 200, "messages": [{"role": "user", "content": TEXT}], "anthropic_version": "bedrock-2023-05-31"}
+    options = {"modelId": CLAUDE, "body": json.dumps(body)}
+    client = boto3.client("bedrock-runtime")
+    if stream:
+        return lambda: list(client.invoke_model_with_response_stream(**options)["body"])
+    return lambda: client.invoke_model(**options)["body"].read()
+
+
 SDKS = {
     "openai": openai,
     "openai-async": openai_async,
@@ -74,6 +98,8 @@ SDKS = {
     "anthropic": anthropic,
     "anthropic-async": anthropic_async,
     "google": google,
+    "bedrock": bedrock,
+    "bedrock-invoke": bedrock_invoke,
 }
 for sdk, make in SDKS.items():
     for stream in (False, True):

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::Daemon;
+use super::{Daemon, SDK_KEYS};
 
 /// An agent about to run a command.
 pub struct Agent<'a> {
@@ -39,9 +39,7 @@ pub struct Running {
 
 impl<'a> Agent<'a> {
     pub fn new(daemon: &'a Daemon, name: &str) -> Self {
-        // The SDKs want a key; the simulator takes any.
-        let keys = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"];
-        let environment = keys.map(|key| (key.to_owned(), "test-key".to_owned())).to_vec();
+        let environment = SDK_KEYS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         Self { daemon, name: name.to_owned(), task: None, budget: None, options: Vec::new(), environment }
     }
 

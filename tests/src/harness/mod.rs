@@ -35,7 +35,7 @@ pub use self::{
     names::Names,
     net::Net,
     prices::{cost, pico, usd},
-    sdk::{Step, node_script, python_script, steps},
+    sdk::{SDK_CA_FILES, SDK_KEYS, Step, node_script, python_script, steps},
     shell::{Shell, wait_for_state},
     simulator::Simulator,
     wait::{must_run, output, wait_for},

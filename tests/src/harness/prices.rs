@@ -1,7 +1,8 @@
 //! What exchanges must cost, computed here from the providers' published prices and never by meter's own code.
 //!
 //! All prices in pico-dollars per token, which are millionths of the published dollars per million tokens:
-//! <https://openai.com/api/pricing>, <https://www.anthropic.com/pricing>, <https://ai.google.dev/pricing>.
+//! <https://openai.com/api/pricing>, <https://www.anthropic.com/pricing>, <https://ai.google.dev/pricing>,
+//! <https://aws.amazon.com/bedrock/pricing>, <https://docs.x.ai/docs/models>.
 
 use crate::simulator::turn::Billed;
 
@@ -16,7 +17,7 @@ struct Price {
     output: i128,
 }
 
-const PRICES: [Price; 6] = [
+const PRICES: [Price; 9] = [
     Price { model: "gpt-4o-mini", input: 150_000, cache_read: 75_000, cache_write_5m: 0, output: 600_000 },
     Price { model: "gpt-4o", input: 2_500_000, cache_read: 1_250_000, cache_write_5m: 0, output: 10_000_000 },
     Price { model: "text-embedding-3-small", input: 20_000, cache_read: 0, cache_write_5m: 0, output: 0 },
@@ -28,6 +29,15 @@ const PRICES: [Price; 6] = [
         output: 5_000_000,
     },
     Price { model: "gemini-2.0-flash", input: 100_000, cache_read: 25_000, cache_write_5m: 0, output: 400_000 },
+    Price {
+        model: "global.anthropic.claude-haiku-4-5",
+        input: 1_000_000,
+        cache_read: 100_000,
+        cache_write_5m: 1_250_000,
+        output: 5_000_000,
+    },
+    Price { model: "amazon.nova-lite", input: 60_000, cache_read: 15_000, cache_write_5m: 0, output: 240_000 },
+    Price { model: "grok-3", input: 3_000_000, cache_read: 750_000, cache_write_5m: 0, output: 15_000_000 },
     Price { model: "gemini-2.5-flash", input: 300_000, cache_read: 30_000, cache_write_5m: 0, output: 2_500_000 },
 ];
 

@@ -5,6 +5,20 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{Outcome, binary};
+use crate::simulator::sigv4;
+
+/// What the SDKs take from their environment; the simulator takes any key, and AWS's where the signature is right.
+pub const SDK_KEYS: [(&str, &str); 6] = [
+    ("OPENAI_API_KEY", "test-key"),
+    ("ANTHROPIC_API_KEY", "test-key"),
+    ("GEMINI_API_KEY", "test-key"),
+    ("AWS_ACCESS_KEY_ID", "test-key"),
+    ("AWS_SECRET_ACCESS_KEY", sigv4::SECRET),
+    ("AWS_DEFAULT_REGION", "us-east-1"),
+];
+
+/// The variables by which they find the simulator's CA where no meter tells them.
+pub const SDK_CA_FILES: [&str; 3] = ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE"];
 
 /// One line that an agent printed: its step and its facts.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{Lab, Outcome, Step, assert_rows_match, cost, pico, steps, usd, wait_for_state};
+use super::{Lab, Outcome, SDK_CA_FILES, SDK_KEYS, Step, assert_rows_match, cost, pico, steps, usd, wait_for_state};
 use crate::simulator::log::Exchange;
 
 /// A refusal that takes longer has waited for a timeout or retried.
@@ -30,12 +30,10 @@ pub fn check(script: &[String; 2], budget: &str) {
 fn without_meter(lab: &Lab, script: &[String; 2]) -> Vec<Step> {
     let mut command = Command::new(&script[0]);
     command.arg(&script[1]).env("AGENT_CALLS", "1");
-    for variable in ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"] {
+    for variable in SDK_CA_FILES {
         command.env(variable, lab.simulator.ca_file());
     }
-    for key in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"] {
-        command.env(key, "test-key");
-    }
+    command.envs(SDK_KEYS);
     lab.daemon.names().enter(&mut command);
     let output = command.output().expect("the interpreter can be started");
     let outcome = Outcome {

@@ -10,8 +10,10 @@ pub mod body;
 pub mod certs;
 pub mod directive;
 pub mod dns;
+pub mod event_stream;
 pub mod extreme;
 pub mod grpc;
+pub mod grpc_chat;
 pub mod instant;
 pub mod log;
 pub mod paid;
@@ -19,6 +21,7 @@ pub mod plain;
 pub mod realtime;
 pub mod recorded;
 pub mod serve;
+pub mod sigv4;
 pub mod turn;
 
 use std::{
@@ -35,7 +38,13 @@ use tokio::net::{TcpListener, UdpSocket};
 use self::{certs::Authority, log::Log};
 
 /// Names of the providers that every simulator answers for.
-pub const PROVIDERS: [&str; 3] = ["api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com"];
+pub const PROVIDERS: [&str; 5] = [
+    "api.openai.com",
+    "api.anthropic.com",
+    "generativelanguage.googleapis.com",
+    "bedrock-runtime.us-east-1.amazonaws.com",
+    "api.x.ai",
+];
 /// Port of the service that speaks first.
 pub const SPEAKS_FIRST_PORT: u16 = 2525;
 /// What that service says when a connection opens.

@@ -32,7 +32,7 @@ use super::{
     background,
     body::{self, Answer},
     directive::{Directive, Encoding},
-    extreme, grpc,
+    extreme, grpc, grpc_chat,
     log::{End, Entry, Exchange, Log, now_ms},
     paid, plain, realtime, recorded,
     turn::{Asked, Turn},
@@ -145,6 +145,9 @@ async fn exchange(request: Request<Incoming>, peer: SocketAddr, tls: bool, log: 
     if realtime::is_asked(&parts) {
         return Some(realtime::upgrade(&mut parts, record, log));
     }
+    if path == grpc_chat::PATH {
+        return Some(grpc_chat::answer(&body, id, record, log));
+    }
     if grpc::is_asked(&parts.headers) {
         return Some(grpc::answer(&parts.headers, &body, record, log));
     }
@@ -157,6 +160,9 @@ async fn exchange(request: Request<Incoming>, peer: SocketAddr, tls: bool, log: 
     if parts.method == "POST"
         && let Some(api) = apis::find(&path)
     {
+        if let Err(message) = api.admits(&parts, &body) {
+            return Some(refuse(api, 403, &message, &Directive::default(), record, log));
+        }
         return match understand(api, &path, &query, &parsed) {
             Ok((asked, directive)) => answer(api, &asked, &directive, id, record, log).await,
             Err(message) => Some(refuse(api, 400, &message, &Directive::default(), record, log)),
@@ -211,8 +217,9 @@ async fn answer(
     } else {
         split(api.whole(&turn).to_string(), directive)
     };
-    let kind = if asked.stream { "text/event-stream; charset=utf-8" } else { "application/json" };
-    Some(respond(pieces, kind, api.request_id_header(), directive, record, log).await)
+    let kind = if asked.stream { api.stream_type() } else { "application/json" };
+    let head = Head { kind, id_header: api.request_id_header(), more: api.headers(&turn, asked.stream) };
+    Some(respond(pieces, &head, directive, record, log).await)
 }
 
 /// A plain body in as many pieces as the directive counts; in two where it is to break or hang.
@@ -234,7 +241,8 @@ fn refuse(
 ) -> Response<Answer> {
     record.status = status;
     let body = Bytes::from(api.error(status, message).to_string());
-    response(vec![body], "application/json", api.request_id_header(), directive, record, log)
+    let head = Head { kind: "application/json", id_header: api.request_id_header(), more: api.error_headers(status) };
+    response(vec![body], &head, directive, record, log)
 }
 
 /// A response as it stands now.
@@ -243,7 +251,7 @@ fn stored(found: background::Found, mut record: Exchange, log: Arc<Log>) -> Resp
     record.billed = found.billed;
     record.usage_sent = found.done;
     let body = Bytes::from(found.body.to_string());
-    response(vec![body], "application/json", "x-request-id", &Directive::default(), record, log)
+    response(vec![body], &Head::plain("application/json"), &Directive::default(), record, log)
 }
 
 /// What is no model's: the list of models, a paid search or lookup, a download of a given size, or a greeting.
@@ -258,13 +266,26 @@ fn other(path: &str, record: Exchange, log: Arc<Log>) -> Response<Answer> {
     } else {
         ("text/plain", "simulator\n".to_owned())
     };
-    response(vec![Bytes::from(body)], kind, "x-request-id", &Directive::default(), record, log)
+    response(vec![Bytes::from(body)], &Head::plain(kind), &Directive::default(), record, log)
+}
+
+/// What an answer's headers say beside what its record knows.
+struct Head {
+    kind: &'static str,
+    /// Name of the header with the exchange's id.
+    id_header: &'static str,
+    more: Vec<(&'static str, String)>,
+}
+
+impl Head {
+    fn plain(kind: &'static str) -> Self {
+        Self { kind, id_header: "x-request-id", more: Vec::new() }
+    }
 }
 
 async fn respond(
     mut pieces: Vec<Bytes>,
-    kind: &'static str,
-    id_header: &'static str,
+    head: &Head,
     directive: &Directive,
     mut record: Exchange,
     log: Arc<Log>,
@@ -273,22 +294,24 @@ async fn respond(
         pieces = body::compress(pieces, encoding).await.expect("compressing into memory does not fail");
         record.encoding = Some(encoding.token().to_owned());
     }
-    response(pieces, kind, id_header, directive, record, log)
+    response(pieces, head, directive, record, log)
 }
 
 fn response(
     pieces: Vec<Bytes>,
-    kind: &'static str,
-    id_header: &'static str,
+    head: &Head,
     directive: &Directive,
     record: Exchange,
     log: Arc<Log>,
 ) -> Response<Answer> {
     let mut builder = Response::builder()
         .status(StatusCode::from_u16(record.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
-        .header(header::CONTENT_TYPE, kind)
-        .header(id_header, &record.request_id)
+        .header(header::CONTENT_TYPE, head.kind)
+        .header(head.id_header, &record.request_id)
         .header(header::SERVER, "simulator");
+    for (name, value) in &head.more {
+        builder = builder.header(*name, value);
+    }
     if let Some(encoding) = &record.encoding {
         builder = builder.header(header::CONTENT_ENCODING, encoding).header(header::VARY, "Accept-Encoding");
     }

@@ -34,24 +34,11 @@ impl Api for Messages {
         message(turn, &content, &json!(stop_reason(turn)), turn.billed.output_tokens)
     }
 
-    fn events(&self, turn: &Turn) -> Vec<String> {
-        // The provider opens with a count of one output token and tells the whole count at the end.
-        let opening = turn.billed.output_tokens.min(1);
-        let start = message(turn, &json!([]), &Value::Null, opening);
-        let mut events = vec![event("message_start", json!({"message": start}))];
-        let block = json!({"index": 0, "content_block": {"type": "text", "text": ""}});
-        events.push(event("content_block_start", block));
-        events.push(event("ping", json!({})));
-        for piece in &turn.pieces {
-            let delta = json!({"index": 0, "delta": {"type": "text_delta", "text": piece}});
-            events.push(event("content_block_delta", delta));
-        }
-        events.push(event("content_block_stop", json!({"index": 0})));
-        let delta = json!({"stop_reason": stop_reason(turn), "stop_sequence": null});
-        let usage = json!({"output_tokens": turn.billed.output_tokens});
-        events.push(event("message_delta", json!({"delta": delta, "usage": usage})));
-        events.push(event("message_stop", json!({})));
-        events
+    fn events(&self, turn: &Turn) -> Vec<Vec<u8>> {
+        let mut events = messages(turn);
+        events.insert(2, typed("ping", json!({})));
+        let named = |event: &Value| named_event(event["type"].as_str().unwrap_or_default(), event);
+        events.iter().map(named).collect()
     }
 
     fn error(&self, status: u16, message: &str) -> Value {
@@ -69,9 +56,29 @@ impl Api for Messages {
     }
 }
 
-fn event(kind: &str, mut data: Value) -> String {
+/// What the events of a stream hold.
+pub(super) fn messages(turn: &Turn) -> Vec<Value> {
+    // The provider opens with a count of one output token and tells the whole count at the end.
+    let opening = turn.billed.output_tokens.min(1);
+    let start = message(turn, &json!([]), &Value::Null, opening);
+    let mut events = vec![typed("message_start", json!({"message": start}))];
+    let block = json!({"index": 0, "content_block": {"type": "text", "text": ""}});
+    events.push(typed("content_block_start", block));
+    for piece in &turn.pieces {
+        let delta = json!({"index": 0, "delta": {"type": "text_delta", "text": piece}});
+        events.push(typed("content_block_delta", delta));
+    }
+    events.push(typed("content_block_stop", json!({"index": 0})));
+    let delta = json!({"stop_reason": stop_reason(turn), "stop_sequence": null});
+    let usage = json!({"output_tokens": turn.billed.output_tokens});
+    events.push(typed("message_delta", json!({"delta": delta, "usage": usage})));
+    events.push(typed("message_stop", json!({})));
+    events
+}
+
+fn typed(kind: &str, mut data: Value) -> Value {
     data["type"] = json!(kind);
-    named_event(kind, &data)
+    data
 }
 
 fn message(turn: &Turn, content: &Value, stop_reason: &Value, output_tokens: u64) -> Value {

@@ -40,10 +40,10 @@ impl Api for GenerateContent {
         answer(turn, &turn.text(), true)
     }
 
-    fn events(&self, turn: &Turn) -> Vec<String> {
+    fn events(&self, turn: &Turn) -> Vec<Vec<u8>> {
         let mut pieces: Vec<&str> = turn.pieces.iter().map(String::as_str).collect();
         let last = pieces.pop().unwrap_or_default();
-        let mut events: Vec<String> = pieces.iter().map(|piece| event(&answer(turn, piece, false))).collect();
+        let mut events: Vec<Vec<u8>> = pieces.iter().map(|piece| event(&answer(turn, piece, false))).collect();
         events.push(event(&answer(turn, last, true)));
         events
     }
@@ -63,8 +63,8 @@ impl Api for GenerateContent {
 }
 
 /// This provider frames its events with CRLF.
-fn event(data: &Value) -> String {
-    format!("data: {data}\r\n\r\n")
+fn event(data: &Value) -> Vec<u8> {
+    format!("data: {data}\r\n\r\n").into_bytes()
 }
 
 fn answer(turn: &Turn, text: &str, last: bool) -> Value {

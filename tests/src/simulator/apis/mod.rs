@@ -4,11 +4,13 @@
 //! path in [`find`]'s test.
 
 mod anthropic;
+mod bedrock;
 mod gemini;
 mod openai_chat;
 mod openai_embeddings;
 mod openai_responses;
 
+use http::request::Parts;
 use serde_json::Value;
 
 use super::turn::{Asked, Turn};
@@ -17,6 +19,13 @@ use super::turn::{Asked, Turn};
 pub trait Api: Sync {
     /// Whether a POST to this path (without query) is this API's.
     fn serves(&self, path: &str) -> bool;
+    /// Whether a request may come in at all: of a service that checks more than that there is a key.
+    ///
+    /// # Errors
+    /// A sentence for the provider's own 403.
+    fn admits(&self, _parts: &Parts, _body: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
     /// Reads a request. `path` and `query` are the URL's.
     ///
     /// # Errors
@@ -25,23 +34,37 @@ pub trait Api: Sync {
     /// The whole answer.
     fn whole(&self, turn: &Turn) -> Value;
     /// The events of a streamed answer, framing included.
-    fn events(&self, turn: &Turn) -> Vec<String>;
+    fn events(&self, turn: &Turn) -> Vec<Vec<u8>>;
+    /// The content type of a stream.
+    fn stream_type(&self) -> &'static str {
+        "text/event-stream; charset=utf-8"
+    }
+    /// Headers of the answer beside those that all have.
+    fn headers(&self, _turn: &Turn, _stream: bool) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
     /// Whether a streamed answer to this turn tells its usage.
     fn stream_tells_usage(&self, _turn: &Turn) -> bool {
         true
     }
     /// The provider's error body.
     fn error(&self, status: u16, message: &str) -> Value;
+    /// Headers of such an error.
+    fn error_headers(&self, _status: u16) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
     /// Name of the header that carries the provider's id of the request.
     fn request_id_header(&self) -> &'static str;
 }
 
-static APIS: [&dyn Api; 5] = [
+static APIS: [&dyn Api; 7] = [
     &openai_chat::Chat,
     &openai_responses::Responses,
     &openai_embeddings::Embeddings,
     &anthropic::Messages,
     &gemini::GenerateContent,
+    &bedrock::Converse,
+    &bedrock::InvokeModel,
 ];
 
 /// The API behind a path.
@@ -75,8 +98,8 @@ fn openai_error(status: u16, message: &str) -> Value {
 }
 
 /// One server-sent event with a name.
-fn named_event(name: &str, data: &Value) -> String {
-    format!("event: {name}\ndata: {data}\n\n")
+fn named_event(name: &str, data: &Value) -> Vec<u8> {
+    format!("event: {name}\ndata: {data}\n\n").into_bytes()
 }
 
 #[cfg(test)]
@@ -92,6 +115,10 @@ mod tests {
             "/v1/messages",
             "/v1beta/models/gemini-2.0-flash:generateContent",
             "/v1beta/models/gemini-2.0-flash:streamGenerateContent",
+            "/model/amazon.nova-lite-v1%3A0/converse",
+            "/model/amazon.nova-lite-v1%3A0/converse-stream",
+            "/model/amazon.nova-lite-v1%3A0/invoke",
+            "/model/amazon.nova-lite-v1%3A0/invoke-with-response-stream",
         ] {
             assert_eq!(APIS.iter().filter(|api| api.serves(path)).count(), 1, "{path}");
         }

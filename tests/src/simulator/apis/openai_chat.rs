@@ -46,7 +46,7 @@ impl Api for Chat {
         })
     }
 
-    fn events(&self, turn: &Turn) -> Vec<String> {
+    fn events(&self, turn: &Turn) -> Vec<Vec<u8>> {
         let first = json!({"role": "assistant", "content": "", "refusal": null});
         let mut events = vec![chunk(turn, &choices(&first, &Value::Null), Value::Null)];
         for piece in &turn.pieces {
@@ -56,7 +56,7 @@ impl Api for Chat {
         if turn.include_usage {
             events.push(chunk(turn, &json!([]), usage(turn)));
         }
-        events.push("data: [DONE]\n\n".to_owned());
+        events.push(b"data: [DONE]\n\n".to_vec());
         events
     }
 
@@ -77,7 +77,7 @@ fn choices(delta: &Value, finish_reason: &Value) -> Value {
     json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish_reason}])
 }
 
-fn chunk(turn: &Turn, choices: &Value, usage: Value) -> String {
+fn chunk(turn: &Turn, choices: &Value, usage: Value) -> Vec<u8> {
     let mut chunk = json!({
         "id": format!("chatcmpl-sim{:08}", turn.id),
         "object": "chat.completion.chunk",
@@ -90,7 +90,7 @@ fn chunk(turn: &Turn, choices: &Value, usage: Value) -> String {
     if turn.include_usage {
         chunk["usage"] = usage;
     }
-    format!("data: {chunk}\n\n")
+    format!("data: {chunk}\n\n").into_bytes()
 }
 
 fn finish_reason(turn: &Turn) -> &'static str {

@@ -41,7 +41,7 @@ impl Api for Embeddings {
         })
     }
 
-    fn events(&self, _turn: &Turn) -> Vec<String> {
+    fn events(&self, _turn: &Turn) -> Vec<Vec<u8>> {
         Vec::new()
     }
 

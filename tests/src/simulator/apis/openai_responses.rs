@@ -35,7 +35,7 @@ impl Api for Responses {
         response(turn, status, &json!([message(turn, status, &turn.text())]), &usage(turn))
     }
 
-    fn events(&self, turn: &Turn) -> Vec<String> {
+    fn events(&self, turn: &Turn) -> Vec<Vec<u8>> {
         let mut sequence = Sequence(Vec::new());
         let started = response(turn, "in_progress", &json!([]), &Value::Null);
         sequence.push("response.created", json!({"response": started}));
@@ -72,7 +72,7 @@ impl Api for Responses {
 }
 
 /// Events so far; each is numbered by its place.
-struct Sequence(Vec<String>);
+struct Sequence(Vec<Vec<u8>>);
 
 impl Sequence {
     fn push(&mut self, kind: &str, mut data: Value) {
