@@ -46,7 +46,7 @@ fn calls(lab: &Lab, agent: &str, script: &[String; 2]) -> Vec<Step> {
 }
 
 /// Every call of every SDK is refused once by the sidecar, with the 402 in the SDK's own exception.
-fn stops_at_its_first_refusal(script: &[String; 2], expected: usize) {
+fn stops_at_its_first_refusal(script: &[String; 2], expected: usize) -> Vec<Step> {
     // A limit of 0 stays open to connections, so that each call comes as far as its request.
     let lab = Lab::with_budget("sdk", ZERO);
     let seen = calls(&lab, "sdk", script);
@@ -63,6 +63,7 @@ fn stops_at_its_first_refusal(script: &[String; 2], expected: usize) {
     assert_eq!(count, expected as u64, "an SDK asked again");
     assert!(lab.simulator.exchanges().is_empty(), "a refused request has left");
     assert_eq!(Books::check(&lab.daemon, &[]).spent("host"), 0);
+    seen
 }
 
 /// Every SDK gives up on its own when the kernel refuses its connections.
@@ -93,7 +94,14 @@ fn stopped() -> Lab {
 
 #[test]
 fn python_sdks_stop_at_their_first_refusal() {
-    stops_at_its_first_refusal(&python_script("stubborn_agent.py"), PYTHON_CALLS);
+    let seen = stops_at_its_first_refusal(&python_script("stubborn_agent.py"), PYTHON_CALLS);
+    let boto3 = seen.iter().filter(|call| call.name.starts_with("bedrock"));
+    assert_eq!(boto3.clone().count(), 4, "{seen:#?}");
+    for Step { facts, .. } in boto3 {
+        assert_eq!(facts["class"], "ServiceQuotaExceededException", "{facts}");
+        assert!(facts["kinds"].to_string().contains("ClientError"), "{facts}");
+        assert!(facts["message"].as_str().is_some_and(|text| text.contains("meter: this request")), "{facts}");
+    }
 }
 
 #[test]

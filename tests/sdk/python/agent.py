@@ -42,6 +42,7 @@ def failure(error):
         cause = cause.__cause__ or cause.__context__
     return {
         "class": type(error).__name__,
+        "kinds": [kind.__name__ for kind in type(error).__mro__],
         "status": status,
         "message": str(error),
         "body": body,

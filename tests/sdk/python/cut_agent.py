@@ -78,8 +78,7 @@ def main():
             count += 1
         say("complete", events=count)
     except Exception as error:
-        kinds = [kind.__name__ for kind in type(error).__mro__]
-        say("raised", events=count, kinds=kinds, **failure(error))
+        say("raised", events=count, **failure(error))
 
 
 main()
