@@ -27,6 +27,18 @@ fn read(path: &str, request: &str, body: &str) -> Reading {
     read_with("application/json", path, request, body, BodyEnd::Complete)
 }
 
+/// What a stream has used of input and output when these events have passed.
+fn so_far(path: &str, request: &'static str, events: &[&str]) -> (u64, u64) {
+    let call = Call::new(Others.endpoint("POST", path).unwrap(), path);
+    let facts = Others.request(&call, &request.into()).unwrap();
+    let mut reader = Others.reader(&call, &facts, AnswerHead::new(200, "text/event-stream"));
+    for event in events {
+        reader.feed(event.as_bytes());
+    }
+    let usage = reader.so_far().unwrap().usage;
+    (usage.input_tokens, usage.output_tokens)
+}
+
 fn tokens(reading: &Reading) -> (Quality, u64, u64) {
     (reading.quality, reading.usage.input_tokens, reading.usage.output_tokens)
 }
@@ -49,6 +61,8 @@ fn watsonx_says_its_input_first_and_its_output_last() {
     assert_eq!(tokens(&got), (Quality::Exact, 8, 11));
     let cut = &body[..body.len() - 80];
     assert_eq!(tokens(&read_with(sse, path, request, cut, BodyEnd::Cut)), (Quality::Estimated, 8, 50));
+    let past = [event(0, 8, "not_finished"), event(70, 0, "not_finished")];
+    assert_eq!(so_far(path, request, &past.each_ref().map(String::as_str)), (8, 70), "whatever the ceiling of 50 is");
     let embedded = read(
         "/ml/v1/text/embeddings",
         r#"{"model_id":"e"}"#,
@@ -124,6 +138,10 @@ fn llama_cpp_counts_in_its_last_event() {
     assert_eq!(tokens(&read_with(sse, "/completion", request, body, BodyEnd::Complete)), (Quality::Exact, 4, 6));
     let cut = read_with(sse, "/completion", request, &body[..60], BodyEnd::Cut);
     assert_eq!((cut.quality, cut.usage.output_tokens), (Quality::Estimated, 90));
+    let piece = "data: {\"content\":\"a\",\"stop\":false}\n\n";
+    assert_eq!(so_far("/completion", request, &[piece, piece, piece]), (request.len() as u64, 3));
+    let counted = "data: {\"content\":\"a\",\"stop\":false,\"tokens_predicted\":70,\"tokens_evaluated\":4}\n\n";
+    assert_eq!(so_far("/completion", request, &[piece, counted]).1, 70);
     let whole = r#"{"content":"a","stop":true,"tokens_predicted":6,"tokens_evaluated":4}"#;
     assert_eq!(tokens(&read("/completion", r#"{"prompt":"hi"}"#, whole)), (Quality::Exact, 4, 6));
 }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::{Service, free, metered};
 use crate::usage::{
     AnswerHead, BodyEnd, Call, Endpoint, Quality, Reader, Reading, RequestFacts, Rewrite, Unreadable, Usage,
+    delivered::Text,
     edit::RawObject,
     estimate::Bounds,
     json::{Count, parse, text},
@@ -101,7 +102,11 @@ struct Answer {
     model: Option<String>,
     last: Option<Document>,
     visible_bytes: u64,
+    text: Text,
 }
+
+/// A piece of the answer; the last event quotes the prompt and the settings instead.
+const PIECE: &[u8] = b"\"stop\":false";
 
 impl Events for Answer {
     fn event(&mut self, _: &str, data: &[u8]) {
@@ -109,6 +114,14 @@ impl Events for Answer {
         if memmem::find(data, b"\"tokens_evaluated\"").is_some() {
             self.last = parse(data).or(self.last.take());
         }
+        if memmem::find(data, PIECE).is_some() {
+            self.text.event(data, &[b"content"]);
+        }
+    }
+
+    fn so_far(&self) -> Option<Reading> {
+        let counted = self.last.as_ref().map_or(0, |last| last.tokens_predicted.get());
+        Some(self.bounds.so_far(self.model.clone(), counted.max(self.text.whole_tokens())))
     }
 
     fn finish(&mut self, end: BodyEnd, _: u64) -> Reading {

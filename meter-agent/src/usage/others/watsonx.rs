@@ -143,6 +143,14 @@ impl Events for Answer {
         self.finished |= document.results.iter().any(ended) || document.input_token_count.0.is_some();
     }
 
+    fn so_far(&self) -> Option<Reading> {
+        let mut reading = self.bounds.so_far(self.model.clone(), self.output);
+        if let Some(input) = self.input {
+            reading.usage = Usage { input_tokens: input, input_uncached: input, ..reading.usage };
+        }
+        Some(reading)
+    }
+
     fn finish(&mut self, end: BodyEnd, dropped: u64) -> Reading {
         let model = self.model.take();
         let Some(input) = self.input.filter(|_| dropped == 0) else {
