@@ -203,6 +203,40 @@ fn a_denied_model_is_a_403_in_each_providers_shape() {
 }
 
 #[test]
+fn every_model_that_may_answer_is_looked_at_and_the_dearest_is_held() {
+    let lab =
+        lab("[agent.lists]\nbudget_usd = \"1\"\nthrottle = \"off\"\nmodels = { deny = [\"o3*\", \"claude-opus*\"] }\n");
+    let mut shell = Shell::open(&lab.agent("lists"));
+    let message = |more: &str| {
+        format!(r#"{{"max_tokens":50,"messages":[{{"role":"user","content":"hi"}}],"model":"claude-haiku-4-5"{more}}}"#)
+    };
+    let chat = |model: &str, more: &str| {
+        let body = Chat { model: model.to_owned(), ..Chat::ordinary() }.body();
+        format!("{}{more}}}", &body[..body.len() - 1])
+    };
+    let (openai, anthropic) = ("https://api.openai.com/v1/chat/completions", "https://api.anthropic.com/v1/messages");
+    for (url, body) in [
+        (openai, chat("gpt-4o", r#","models":["gpt-4o-mini","o3-pro"]"#)),
+        (openai, chat("gpt-4o", r#","providerOptions":{"gateway":{"models":["o3-pro"]}}"#)),
+        (anthropic, message(r#","fallbacks":[{"model":"claude-opus-4-5"}]"#)),
+    ] {
+        let printed = shell.run(&curl(url, &body, ""));
+        assert_eq!(status(&printed.stdout), 403, "{}", printed.stdout);
+        let json = printed.stdout.lines().find(|line| line.starts_with('{')).expect("a body");
+        let said: serde_json::Value = serde_json::from_str(json).unwrap();
+        let said = said["error"]["message"].as_str().expect("in the provider's shape");
+        assert!(said.contains("`o3-pro`") || said.contains("`claude-opus-4-5`"), "{said}");
+    }
+    assert!(lab.simulator.exchanges().is_empty());
+    for body in [chat("gpt-4o", ""), chat("gpt-4o-mini", r#","models":["gpt-4o-mini","gpt-4o"]"#)] {
+        assert_eq!(status(&shell.run(&curl(openai, &body, "")).stdout), 200);
+    }
+    let rows = lab.daemon.ledger("lists");
+    let held: Vec<i128> = rows.iter().filter(|row| !row.is_refusal()).map(|row| pico(&row.held_usd)).collect();
+    assert!(held.len() == 2 && held[1] >= held[0] && held[1] < 2 * held[0], "{rows:#?}");
+}
+
+#[test]
 fn a_denied_model_is_raised_once_by_every_call_of_the_sdks() {
     let lab = lab("[agent.sdk]\nbudget_usd = \"1\"\nmodels = { deny = [\"*\"] }\n");
     let script = python_script("stubborn_agent.py");

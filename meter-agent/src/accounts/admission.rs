@@ -16,6 +16,8 @@ pub struct Ask<'a> {
     pub category: Category,
     /// As the request names it.
     pub model: Option<&'a str>,
+    /// Others that may answer in its place.
+    pub fallbacks: &'a [String],
     /// It is one that a model answers: `false` where none is, or where it is named later.
     pub names_model: bool,
     /// Its model has been replaced by a cheaper one already.
@@ -49,7 +51,7 @@ pub enum Denied {
     /// It does not fit a limit; `changes` are the stops that the refusal leads to.
     Budget { account: AccountId, facts: Box<BudgetFacts>, changes: Changes },
     /// The account, or one above it, may not use that model.
-    Model { account: AccountId },
+    Model { account: AccountId, model: Option<String> },
     /// An account on the path is not open.
     NotOpen { account: AccountId, state: State, facts: Option<Box<BudgetFacts>> },
 }

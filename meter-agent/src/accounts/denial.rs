@@ -74,15 +74,20 @@ impl Accounts {
     /// A model that nobody can name is none of those that a list allows; what knows no models (searches, payments) is
     /// no matter of lists.
     pub(super) fn forbidden(&self, line: &[AccountId], ask: &Ask<'_>) -> Result<Option<Loose>, Denied> {
-        let named = ask.model.is_some() || ask.names_model;
-        let loose = if named { self.lists(line, ask.model) } else { Ok(None) };
-        loose.map_err(|account| Denied::Model { account })
+        let own = (ask.model.is_some() || ask.names_model).then_some(ask.model);
+        let mut loose = None;
+        for model in own.into_iter().chain(ask.fallbacks.iter().map(|model| Some(model.as_str()))) {
+            let told = self.lists(line, model);
+            let told = told.map_err(|account| Denied::Model { account, model: model.map(str::to_owned) })?;
+            loose = loose.or(told);
+        }
+        Ok(loose)
     }
 
     /// Whether an account may use a model: the account that forbids it, or what there is to say of one that does not
     /// enforce that.
-    pub fn permit(&self, id: AccountId, model: &str) -> Result<Option<Loose>, AccountId> {
-        self.lists(&self.line(id), Some(model))
+    pub fn permit(&self, id: AccountId, model: Option<&str>) -> Result<Option<Loose>, AccountId> {
+        self.lists(&self.line(id), model)
     }
 
     pub(super) fn lists(&self, line: &[AccountId], model: Option<&str>) -> Result<Option<Loose>, AccountId> {

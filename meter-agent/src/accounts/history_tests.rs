@@ -242,7 +242,16 @@ impl History {
         let category = Category::named(self.dice.pick(&CATEGORIES));
         let patient = self.dice.below(2) == 0;
         let now = Timestamp::from_micros(self.reference.now);
-        let ask = Ask { quote: &quote, category, model: None, names_model: false, degraded: false, patient, now };
+        let ask = Ask {
+            quote: &quote,
+            category,
+            model: None,
+            fallbacks: &[],
+            names_model: false,
+            degraded: false,
+            patient,
+            now,
+        };
         let id = self.id(at);
         let (was_open, whole) = (
             self.accounts.is_open(id),

@@ -306,10 +306,16 @@ fn a_list_of_allowed_models_refuses_what_names_none() {
     let models = Models { allow: vec!["gpt-*".to_owned()], deny: vec![] };
     let (mut accounts, id) = total(100, Policy { models, ..Policy::default() });
     let quote = quote(1);
-    let mut admit = |model, names_model| accounts.admit(id, &Ask { model, names_model, ..ask(&quote) });
-    assert!(admit(Some("gpt-5"), true).is_ok());
-    assert_eq!(admit(Some("o3"), true), Err(Denied::Model { account: id }));
-    assert_eq!(admit(None, true), Err(Denied::Model { account: id }));
-    assert!(admit(None, false).is_ok(), "a search has no model");
-    assert_eq!(accounts.get(id).holds, 2);
+    let mut admit = |model, fallbacks: &[String], names_model| {
+        accounts.admit(id, &Ask { model, fallbacks, names_model, ..ask(&quote) })
+    };
+    let denied = |model: Option<&str>| Err(Denied::Model { account: id, model: model.map(str::to_owned) });
+    assert!(admit(Some("gpt-5"), &[], true).is_ok());
+    assert_eq!(admit(Some("o3"), &[], true), denied(Some("o3")));
+    assert_eq!(admit(None, &[], true), denied(None));
+    assert!(admit(None, &[], false).is_ok(), "a search has no model");
+    let both = ["gpt-4o".to_owned(), "o3".to_owned()];
+    assert!(admit(Some("gpt-5"), &both[..1], true).is_ok());
+    assert_eq!(admit(Some("gpt-5"), &both, true), denied(Some("o3")), "each that may answer is looked at");
+    assert_eq!(accounts.get(id).holds, 3);
 }

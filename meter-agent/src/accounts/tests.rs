@@ -48,7 +48,7 @@ pub(super) fn host() -> Accounts {
 
 pub(super) const fn ask(quote: &Quote) -> Ask<'_> {
     let category = Category::of("llm");
-    Ask { quote, category, model: None, names_model: false, degraded: false, patient: false, now: NOW }
+    Ask { quote, category, model: None, fallbacks: &[], names_model: false, degraded: false, patient: false, now: NOW }
 }
 
 pub(super) const fn held(amount: i64) -> Held {

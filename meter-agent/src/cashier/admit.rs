@@ -23,10 +23,10 @@ pub struct Asked {
     /// What the hold's row says if it is never resolved.
     pub request: Arc<RequestLine>,
     pub quote: Quote,
+    /// Other models that may answer it.
+    pub fallbacks: Vec<String>,
     /// Its model has been replaced by a cheaper one already.
     pub degraded: bool,
-    /// Its model is named later, by the messages of a socket.
-    pub model_follows: bool,
     /// What the request says, as a hash; `None` where nobody watches for repeats.
     pub fingerprint: Option<u64>,
 }
@@ -107,9 +107,9 @@ impl Cashier {
         tried.last_word()
     }
 
-    /// Whether the account may use a model that it names after it was admitted.
+    /// Whether the account may use a model that it names after it was admitted, or one that nobody can name.
     #[expect(clippy::result_large_err, reason = "as for Cashier::admit")]
-    pub fn permit(&self, account: AccountRef, model: &str, now: Timestamp) -> Result<(), Refused> {
+    pub fn permit(&self, account: AccountRef, model: Option<&str>, now: Timestamp) -> Result<(), Refused> {
         let mut books = self.books.lock();
         let Some(id) = books.slots.owner(account) else { return Err(stale()) };
         match books.accounts.permit(id, model) {
@@ -122,7 +122,7 @@ impl Cashier {
             }
             Err(at) => {
                 let account = books.accounts.get(at).path.to_string();
-                Err(Refused::Model { account, model: model.to_owned() })
+                Err(Refused::Model { account, model: model.unwrap_or_default().to_owned() })
             }
         }
     }
@@ -186,7 +186,8 @@ impl Cashier {
             quote: &asked.quote,
             category: Category::named(&asked.request.category),
             model: asked.request.requested_model.as_deref(),
-            names_model: !asked.model_follows && asked.request.category == LLM,
+            fallbacks: &asked.fallbacks,
+            names_model: asked.request.category == LLM,
             degraded: asked.degraded,
             patient,
             now,
@@ -237,9 +238,9 @@ impl Cashier {
                 self.changed(books, &changes);
                 Refused::Budget { facts: *facts, status: status(books, account) }
             }
-            Denied::Model { account } => Refused::Model {
+            Denied::Model { account, model } => Refused::Model {
                 account: books.accounts.get(account).path.to_string(),
-                model: asked.request.requested_model.clone().unwrap_or_default(),
+                model: model.unwrap_or_default(),
             },
             Denied::NotOpen { account, state, facts } => Refused::NotOpen {
                 status: status(books, account),

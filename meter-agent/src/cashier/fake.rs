@@ -87,8 +87,8 @@ pub(super) fn asked(account: AccountRef, amount: i64) -> Asked {
         process: process().into(),
         request: Arc::default(),
         quote: fixed(amount),
+        fallbacks: Vec::new(),
         degraded: false,
-        model_follows: false,
         fingerprint: None,
     }
 }

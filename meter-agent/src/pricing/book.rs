@@ -183,8 +183,16 @@ impl Book {
         self.settings.apis.iter().copied().find(|api| api.id == seller.id).or_else(|| paid::api(seller.id))
     }
 
+    /// The first of the request's models that no list of prices has.
+    pub(super) fn unknown(&self, seller: Seller<'_>, facts: &RequestFacts, at: Timestamp) -> Option<String> {
+        if !self.knows(seller, facts, at) {
+            return Some(facts.model.clone().unwrap_or_else(|| "(none)".to_owned()));
+        }
+        facts.fallbacks.iter().find(|model| !self.knows(seller, &facts.answered_by(model), at)).cloned()
+    }
+
     /// Whether a list of prices has what the request orders.
-    pub(super) fn knows(&self, seller: Seller<'_>, facts: &RequestFacts, at: Timestamp) -> bool {
+    fn knows(&self, seller: Seller<'_>, facts: &RequestFacts, at: Timestamp) -> bool {
         let model = facts.model.as_deref().unwrap_or("");
         let own = self.own_price(seller, model, at, |card| card.covers(&facts.units));
         if seller.catalogue == LOCAL || own.is_some() || self.api(seller).is_some() {

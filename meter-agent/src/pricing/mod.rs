@@ -193,17 +193,17 @@ impl Prices {
             return Ok(Quote::nothing(facts));
         }
         let (seller, book) = (seller.into(), self.book());
-        let quote = book.quote(seller, facts, at);
-        if book.settings.unknown_model == UnknownModel::Refuse && !book.knows(seller, facts, at) {
-            let model = facts.model.clone().unwrap_or_else(|| "(none)".to_owned());
+        if book.settings.unknown_model == UnknownModel::Refuse
+            && let Some(model) = book.unknown(seller, facts, at)
+        {
             return Err(NoPriceKnown { provider: seller.id.to_owned(), model });
         }
-        Ok(quote)
+        Ok(book.quote_any(seller, facts, at))
     }
 
     /// The worst case of a request.
     pub fn quote<'a>(&self, seller: impl Into<Seller<'a>>, facts: &RequestFacts, at: Timestamp) -> Quote {
-        self.book().quote(seller.into(), facts, at)
+        self.book().quote_any(seller.into(), facts, at)
     }
 
     /// What a reading costs. The model is the reading's, else the request's. `at` is the start of the exchange.

@@ -79,6 +79,30 @@ impl Quote {
         }
     }
 
+    /// Enough for either: whichever is dearer at the ceiling that is granted in the end.
+    fn dearest(self, other: Self) -> Self {
+        Self {
+            input: self.input.max(other.input),
+            per_output_token: self.per_output_token.max(other.per_output_token),
+            input_tokens: self.input_tokens.max(other.input_tokens),
+            choices: self.choices.max(other.choices),
+            output_ceiling: self.output_ceiling.max(other.output_ceiling),
+            ..self
+        }
+    }
+
+    /// Enough for both.
+    fn plus(self, other: Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            per_output_token: self.per_output_token.saturating_add(other.per_output_token),
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            choices: self.choices.saturating_add(other.choices),
+            output_ceiling: self.output_ceiling.max(other.output_ceiling),
+            ..self
+        }
+    }
+
     /// Worst case with the given output ceiling.
     pub fn worst_at(&self, output_tokens: u64) -> Pico {
         self.input.saturating_add(self.per_output_token.saturating_mul(output_tokens))
@@ -114,7 +138,14 @@ impl Quote {
 }
 
 impl Book {
-    pub(super) fn quote(&self, seller: Seller<'_>, facts: &RequestFacts, at: Timestamp) -> Quote {
+    /// The worst case of a request that any of its models may answer.
+    pub(super) fn quote_any(&self, seller: Seller<'_>, facts: &RequestFacts, at: Timestamp) -> Quote {
+        let others = facts.fallbacks.iter().map(|model| self.quote(seller, &facts.answered_by(model), at));
+        let both = if facts.bills_attempts { Quote::plus } else { Quote::dearest };
+        others.fold(self.quote(seller, facts, at), both)
+    }
+
+    fn quote(&self, seller: Seller<'_>, facts: &RequestFacts, at: Timestamp) -> Quote {
         if seller.catalogue == LOCAL {
             return Quote::nothing(facts);
         }

@@ -28,6 +28,29 @@ fn usd(text: &str) -> Pico {
 }
 
 #[test]
+fn a_request_that_several_models_may_answer_is_held_for_the_dearest() {
+    let prices = Prices::embedded();
+    let alone = |model: &str, ceiling| prices.quote("openrouter", &facts(model, 1_000, ceiling), AT);
+    let (cheap, dear) = ("openai/gpt-4o-mini", "openai/gpt-4o");
+    for ceiling in [Some(100), None] {
+        let of = |model: &str, fallbacks: &[&str], bills_attempts| {
+            let fallbacks = fallbacks.iter().map(|&name| name.to_owned()).collect();
+            let asked = RequestFacts { fallbacks, bills_attempts, ..facts(model, 1_000, ceiling) };
+            prices.quote("openrouter", &asked, AT)
+        };
+        assert_eq!(of(cheap, &[dear], false).worst(), alone(dear, ceiling).worst());
+        assert_eq!(of(dear, &[cheap, cheap], false).worst(), alone(dear, ceiling).worst());
+        let both = alone(dear, ceiling).worst_at(100).saturating_add(alone(cheap, ceiling).worst_at(100));
+        assert_eq!(of(dear, &[cheap], true).worst_at(100), both, "every attempt is billed");
+    }
+    let refusing =
+        Prices::new(Settings { unknown_model: UnknownModel::Refuse, ..Settings::default() }, Imported::default());
+    let asked = RequestFacts { fallbacks: vec!["nobody-knows".to_owned()], ..facts("gpt-4o", 10, Some(10)) };
+    let refused = refusing.admit("openai", &asked, AT, false).unwrap_err();
+    assert_eq!(refused.model, "nobody-knows");
+}
+
+#[test]
 fn a_charge_is_the_price_list_to_the_pico_dollar() {
     let prices = Prices::embedded();
     let charge = |provider, model, usage| prices.charge(provider, None, &reading(model, usage), AT);

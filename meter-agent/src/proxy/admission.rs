@@ -76,8 +76,6 @@ pub(super) struct Said {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Manner {
     pub(super) degraded: bool,
-    /// Its model is named later, by the messages of a socket.
-    pub(super) model_follows: bool,
     pub(super) fingerprint: Option<u64>,
 }
 
@@ -272,7 +270,7 @@ fn rewritten(
     Ok(Ready { facts, dialect, endpoint, body: ReadyBody::Rewritten(change(rewrite)?), path, asked })
 }
 
-fn open_account(session: &Session) -> Result<(), Refusal> {
+pub(super) fn open_account(session: &Session) -> Result<(), Refusal> {
     let peer = &session.target.peer;
     session.shared.cashier.shut(peer.account).map_or(Ok(()), |refused| Err(Refusal::budget(refused)))
 }
@@ -299,8 +297,8 @@ pub(super) async fn hold(
         process: Arc::clone(&target.peer.process),
         request: Arc::new(open.exchange.request_line()),
         quote,
+        fallbacks: facts.fallbacks.clone(),
         degraded: manner.degraded,
-        model_follows: manner.model_follows,
         fingerprint: manner.fingerprint,
     };
     let admitted = shared.cashier.admit(asked, clock::now()).await;

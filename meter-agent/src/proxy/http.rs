@@ -101,7 +101,8 @@ where
     }
     let socket = session.socket.lock().take();
     if let Some(socket) = socket {
-        socket.run(&session.connection, &session.shared.drain).await;
+        // Apart, so that a connection without one is no larger for it.
+        Box::pin(socket.run(&session.connection, &session.shared.drain)).await;
     }
 }
 

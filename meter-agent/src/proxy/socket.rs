@@ -1,10 +1,11 @@
 //! WebSockets on metered hosts: the way of one, from its upgrade to its end. Every turn is an exchange.
 //!
 //! The upgrade is forwarded without extensions, so that frames can be read; from then on [`pump`] copies both
-//! directions as they come, and [`turns`] takes a hold for each turn before it can begin. Fail-closed: what can't
-//! be read is not upgraded.
+//! directions as they come, and [`turns`] takes a hold for each turn before it can begin: as a request's, it may have to
+//! wait for others, and is slowed down where they are. Fail-closed: what can't be read is not upgraded.
 
 mod pump;
+mod refusal;
 mod turns;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use tracing::debug;
 
 use self::turns::Turns;
 use super::{
-    admission::{Manner, Refusal, hold, right_host},
+    admission::{Manner, Refusal, hold, open_account, right_host},
     answer::AnswerBody,
     body::RequestBody,
     connections::{Busy, Connection},
@@ -56,7 +57,7 @@ pub(super) fn is_asked(headers: &HeaderMap) -> bool {
     headers.get(header::UPGRADE).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// Holds the first turn's worst case and forwards the upgrade.
+/// Holds the first turn's worst case, where its model is named by now, and forwards the upgrade.
 pub(super) async fn ask(
     session: &Session,
     parts: &Parts,
@@ -72,8 +73,12 @@ pub(super) async fn ask(
     let reader = reader.ok_or_else(|| Refusal::request(problem::upgrade()))?;
     let facts = turns::facts(reader.as_ref());
     live.open().exchange.asked(facts.model.clone(), true);
-    let manner = Manner { model_follows: facts.model.is_none(), ..Manner::default() };
-    hold(session, live, &facts, &manner).await?;
+    if facts.model.is_some() {
+        hold(session, live, &facts, &Manner::default()).await?;
+    } else {
+        // The first message is held with the model that it names.
+        open_account(session)?;
+    }
     let open = live.open();
     if session.shared.cashier.durability() == crate::cashier::Durability::Strict {
         durable(&mut open.hold).await?;

@@ -109,6 +109,13 @@ pub trait SocketReader: Send {
     fn sent(&mut self, message: &[u8]);
     /// A message from the provider; the reading of the turn that it ends, if it ends one.
     fn received(&mut self, message: &[u8]) -> Option<Reading>;
+    /// Whether a turn has begun whose usage was not stated yet.
+    fn is_under_way(&self) -> bool;
+    /// The message by which the provider says on such a socket that something is refused; `None` where it says nothing
+    /// but why it closes.
+    fn refusal(&self, _: &Problem) -> Option<Vec<u8>> {
+        None
+    }
     /// The socket is closed: what an unfinished turn, if there is one, is taken to have used.
     fn finish(&mut self) -> Option<Reading>;
 }

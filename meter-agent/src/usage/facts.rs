@@ -9,6 +9,10 @@ use super::{Tools, Units};
 #[expect(clippy::struct_excessive_bools, reason = "a request states each of them by itself")]
 pub struct RequestFacts {
     pub model: Option<String>,
+    /// Other models that may answer in its place, or that it consults.
+    pub fallbacks: Vec<String>,
+    /// Every attempt is billed, and not only the one that answers.
+    pub bills_attempts: bool,
     pub stream: bool,
     /// Upper bound of input tokens that the bytes of the request can become (text: one token per byte at
     /// most; images and files: the provider's published bound each).
@@ -52,6 +56,19 @@ pub struct RequestFacts {
     pub surcharge_percent: u32,
     /// The output's tokens can be more than its visible text: hidden reasoning, audio, images.
     pub hidden_output: bool,
+}
+
+impl RequestFacts {
+    /// Every model that is named, the request's own first.
+    pub fn models(&self) -> impl Iterator<Item = &str> {
+        self.model.iter().chain(&self.fallbacks).map(String::as_str)
+    }
+
+    /// What it would say if that model alone answered.
+    #[must_use]
+    pub fn answered_by(&self, model: &str) -> Self {
+        Self { model: Some(model.to_owned()), fallbacks: Vec::new(), ..self.clone() }
+    }
 }
 
 /// A request that the dialect can't read; the text tells the agent's author what is wrong.

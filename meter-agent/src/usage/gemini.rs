@@ -68,7 +68,7 @@ impl Dialect for Gemini {
 
     /// The model is the path's where that names one.
     fn renamed(&self, call: &Call<'_>, body: &[u8], model: &str) -> Result<Renamed, Unreadable> {
-        let Some(old) = paths::model(call.path()) else { return openai::renamed_call(call, body, model) };
+        let Some(old) = paths::model_place(call.path()) else { return openai::renamed_call(call, body, model) };
         let at = call.path().rfind('/').map_or(0, |slash| slash + 1);
         let path = renamed::in_path(call.path_and_query, at..at + old.len(), model);
         Ok(Renamed { path_and_query: Some(path), body: body.to_vec() })

@@ -304,3 +304,21 @@ fn an_interactions_ceiling_is_in_its_own_spelling() {
     let body = Gemini.rewrite(endpoint, br#"{"input":"hi"}"#, rewrite).unwrap();
     assert_eq!(body, br#"{"input":"hi","generation_config":{"max_output_tokens":7}}"#);
 }
+
+#[test]
+fn the_model_of_a_live_session_is_that_of_its_setup_however_it_is_written() {
+    let call = Call::new(Gemini.endpoint("GET", LIVE_PATH).unwrap(), LIVE_PATH);
+    for setup in [
+        r#"{"setup":{"model":"models/gemini-live"}}"#,
+        r#"{"\u0073etup":{"model":"models/gemini-live"}}"#,
+        r#"{"setup":{"model":"models/x"},"setup":{"model":"models/y","model":"models/gemini-live"}}"#,
+    ] {
+        let mut session = Gemini.socket(&call).unwrap();
+        session.sent(br#"{"clientContent":{"turns":[{"parts":[{"text":"\"setup\""}]}]}}"#);
+        assert_eq!((session.facts().model, session.is_under_way()), (None, false));
+        session.sent(setup.as_bytes());
+        assert_eq!(session.facts().model.as_deref(), Some("gemini-live"), "{setup}");
+        session.sent(br#"{"clientContent":{"turns":[],"turnComplete":true}}"#);
+        assert!(session.is_under_way());
+    }
+}

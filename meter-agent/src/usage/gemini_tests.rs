@@ -111,6 +111,9 @@ fn requests_state_model_ceiling_and_what_they_only_name() {
         (got.model.as_deref(), got.ceiling, got.choices, got.stream),
         (Some("gemini-2.5-flash"), Some(9), 2, true)
     );
+    let encoded = "/v1beta/models/gemini%2D2.5%2dpro:generateContent";
+    let call = Call::new(Gemini.endpoint("POST", encoded).unwrap(), encoded);
+    assert_eq!(Gemini.request(&call, &"{}".into()).unwrap().model.as_deref(), Some("gemini-2.5-pro"));
     assert!(facts(r#"{"cachedContent":"cachedContents/x"}"#).input_unbounded);
     assert!(facts(r#"{"tools":[{"googleSearch":{}}]}"#).input_unbounded);
     let blob = "A".repeat(50_000);

@@ -13,6 +13,7 @@ mod ceiling_tests;
 pub mod cohere;
 mod dialect;
 mod facts;
+mod fallbacks;
 pub mod gemini;
 pub mod hosts;
 mod like;
@@ -26,6 +27,7 @@ pub mod providers;
 mod reading;
 mod renamed;
 pub(crate) mod reported;
+mod session_models;
 mod wire;
 pub mod x402;
 pub mod xai;
@@ -42,7 +44,7 @@ pub use self::{
 };
 use self::{
     bound::{delivered, envelope, estimate, media, tokens},
-    wire::{edit, event_stream, grpc, json, kept, ndjson, protobuf, read, sse, strings},
+    wire::{edit, event_stream, grpc, json, kept, ndjson, percent, protobuf, read, sse, strings},
 };
 
 /// Every wire dialect, by the name that a `[[host]]` entry of the config gives it. ARCHITECTURE.md has the checklist of

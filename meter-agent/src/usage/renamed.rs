@@ -4,7 +4,7 @@
 
 use std::{fmt::Write, ops::Range};
 
-use super::{Unreadable, edit::RawObject};
+use super::{Unreadable, edit::RawObject, fallbacks};
 
 /// A request that names another model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub(super) fn in_body(body: &[u8], member: &'static str, model: &str) -> Result<
         return Err(Unreadable(format!("the request has no `{member}` that could be another one")));
     }
     object.set(member, serde_json::Value::from(model).to_string());
+    // Whoever is to answer by a cheaper model does not fall back to a dearer one.
+    for list in fallbacks::LISTS {
+        object.remove(list);
+    }
     Ok(Renamed { path_and_query: None, body: object.write().into_bytes() })
 }
 
@@ -107,6 +111,14 @@ mod tests {
             ),
             (
                 "gemini",
+                "/v1beta/models/gemini%2D2.5%2Dpro%3AgenerateContent",
+                contents,
+                "gemini-2.5-flash",
+                Some("/v1beta/models/gemini-2.5-flash%3AgenerateContent"),
+                contents,
+            ),
+            (
+                "gemini",
                 vertex,
                 r#"{"anthropic_version":"v","messages":[]}"#,
                 "claude-haiku-4",
@@ -135,6 +147,13 @@ mod tests {
             let want = (path_then.unwrap_or(path).to_owned(), body_then.to_owned(), Some(to.to_owned()));
             assert_eq!(got, Some(want), "{name} {path}");
         }
+    }
+
+    #[test]
+    fn a_cheaper_model_does_not_fall_back_to_a_dearer_one() {
+        let body = r#"{"models":["gpt-5","o3"],"model":"gpt-5","fallbacks":[{"model":"o3"}],"n":1}"#;
+        let (_, now, _) = renamed("openai", "/v1/chat/completions", body, "gpt-5-mini").unwrap();
+        assert_eq!(now, r#"{"model":"gpt-5-mini","n":1}"#);
     }
 
     #[test]

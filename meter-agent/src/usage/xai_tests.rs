@@ -212,3 +212,17 @@ fn a_refusal_has_the_providers_shape() {
     let body: serde_json::Value = serde_json::from_slice(&Xai.error_body(&problem)).unwrap();
     assert_eq!((&body["code"], &body["error"]), (&"budget_exceeded".into(), &"spent".into()));
 }
+
+#[test]
+fn a_realtime_session_may_name_its_model_later_or_another_one() {
+    let path = "/v1/realtime";
+    let mut session = Xai.socket(&Call::new(Xai.endpoint("GET", path).unwrap(), path)).unwrap();
+    assert_eq!(session.facts().model, None);
+    session.received(br#"{"type":"session.created","session":{"model":"grok-voice-latest"}}"#);
+    assert_eq!(session.facts().model.as_deref(), Some("grok-voice-latest"));
+    session.sent(br#"{"type":"session.update","session":{"model":"grok-other"}}"#);
+    assert_eq!(session.facts().model.as_deref(), Some("grok-other"));
+    assert!(!session.is_under_way());
+    session.sent(br#"{"type":"response.create"}"#);
+    assert!(session.is_under_way());
+}

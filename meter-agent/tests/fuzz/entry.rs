@@ -257,7 +257,7 @@ fn websocket_frames(data: &[u8]) {
                 chunk = &chunk[taken..];
             }
         }
-        (events, decoder.is_between_frames())
+        (events, decoder.is_between_messages())
     };
     assert!(through(usize::MAX) == through(3), "any split gives the same events");
 }

@@ -24,8 +24,9 @@ def main():
                     text += getattr(event, "delta", "")
                 say("turn", text=len(text), output=event.response.usage.output_tokens)
             # Nothing is asked: what comes now is the other side's own word.
-            if "--linger" in sys.argv:
-                socket.recv()
+            while "--linger" in sys.argv:
+                event = socket.recv()
+                say("told", type=event.type, message=event.error.message)
         except ConnectionClosed as closed:
             say("closed", code=closed.rcvd and closed.rcvd.code, reason=closed.rcvd and closed.rcvd.reason)
 

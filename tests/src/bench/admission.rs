@@ -162,8 +162,8 @@ impl Pairs<'_> {
             process: Arc::clone(&self.process),
             request: Arc::new(rows::line()),
             quote,
+            fallbacks: Vec::new(),
             degraded: false,
-            model_follows: false,
             fingerprint: None,
         };
         self.cashier.admit_now(&asked, clock::now())

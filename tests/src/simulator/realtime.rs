@@ -1,7 +1,8 @@
 //! OpenAI Realtime (<https://platform.openai.com/docs/api-reference/realtime>): a WebSocket whose every
-//! `response.create` is a turn, answered as the directive in the last text item says.
+//! `response.create` is a turn, answered as the directive in the last text item says, and as often as its metadata's
+//! `times` say. Where the query asks for `unnamed`, the session does not tell its model.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
@@ -29,8 +30,10 @@ pub fn is_asked(parts: &Parts) -> bool {
 /// Answers the upgrade, and serves the socket once it is one.
 pub fn upgrade(parts: &mut Parts, mut record: Exchange, log: Arc<Log>) -> Response<Answer> {
     let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
-    let model = parts.uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("model="));
+    let query = parts.uri.query().unwrap_or_default();
+    let model = query.split('&').find_map(|pair| pair.strip_prefix("model="));
     let model = model.unwrap_or("gpt-realtime").to_owned();
+    let says = (!query.contains("unnamed")).then(|| model.clone());
     record.status = 101;
     record.stream = true;
     record.usage_sent = true;
@@ -42,7 +45,7 @@ pub fn upgrade(parts: &mut Parts, mut record: Exchange, log: Arc<Log>) -> Respon
         tokio::spawn(async move {
             let Ok(upgraded) = upgraded.await else { return };
             let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-            serve(socket, model, record, log).await;
+            serve(socket, (model, says), record, log).await;
         });
     }
     let mut response = Response::new(Answer::nothing());
@@ -60,10 +63,10 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// One socket: an error on it is its end.
-async fn serve(mut socket: Socket, model: String, record: Exchange, log: Arc<Log>) {
+/// One socket: an error on it is its end. `says` is the model that it tells.
+async fn serve(mut socket: Socket, (model, says): (String, Option<String>), record: Exchange, log: Arc<Log>) {
     let mut said = String::new();
-    let created = json!({"type": "session.created", "event_id": "event_0", "session": session(&model)});
+    let created = json!({"type": "session.created", "event_id": "event_0", "session": session(says.as_deref())});
     if socket.send(Message::text(created.to_string())).await.is_err() {
         return;
     }
@@ -78,25 +81,33 @@ async fn serve(mut socket: Socket, model: String, record: Exchange, log: Arc<Log
                 said = parts.iter().filter_map(|part| part["text"].as_str()).collect();
             }
             Some("response.create") => {
-                turns += 1;
                 let directive = Directive::find(&said).unwrap_or_default();
                 let asked = Asked { model: model.clone(), characters: said.len(), stream: true, ..Asked::default() };
-                let turn = Turn::new(&asked, &directive, turns, record.time_ms / 1000);
-                if say(&mut socket, &turn).await.is_err() {
-                    return;
+                let times = event["response"]["metadata"]["times"].as_str().and_then(|times| times.parse().ok());
+                for _ in 0..times.unwrap_or(1) {
+                    turns += 1;
+                    let turn = Turn::new(&asked, &directive, turns, record.time_ms / 1000);
+                    if say(&mut socket, &turn, &directive).await.is_err() {
+                        return;
+                    }
+                    let exchange = Exchange { billed: turn.billed, end: End::Complete, ..record.clone() };
+                    log.write(&Entry::Exchange(Box::new(exchange)));
                 }
-                let exchange = Exchange { billed: turn.billed, end: End::Complete, ..record.clone() };
-                log.write(&Entry::Exchange(Box::new(exchange)));
             }
             _ => {}
         }
     }
 }
 
-async fn say(socket: &mut Socket, turn: &Turn) -> Result<(), tokio_tungstenite::tungstenite::Error> {
+async fn say(
+    socket: &mut Socket,
+    turn: &Turn,
+    directive: &Directive,
+) -> Result<(), tokio_tungstenite::tungstenite::Error> {
     let id = format!("resp_rt{:04}", turn.id);
     let started = json!({"type": "response.created", "event_id": "e", "response": response(turn, &id, "in_progress")});
     socket.send(Message::text(started.to_string())).await?;
+    tokio::time::sleep(Duration::from_millis(directive.ttfb_ms)).await;
     for piece in &turn.pieces {
         let delta = json!({"type": "response.output_text.delta", "event_id": "e", "response_id": id, "item_id": "i",
             "output_index": 0, "content_index": 0, "delta": piece});
@@ -117,7 +128,7 @@ async fn say(socket: &mut Socket, turn: &Turn) -> Result<(), tokio_tungstenite::
     socket.send(Message::text(done.to_string())).await
 }
 
-fn session(model: &str) -> Value {
+fn session(model: Option<&str>) -> Value {
     json!({"type": "realtime", "object": "realtime.session", "id": "sess_sim", "model": model})
 }
 

@@ -1,7 +1,10 @@
 //! Both directions of a WebSocket, copied as they come and read as they pass.
 //!
-//! A frame of the meter's own is only ever put between two frames of the other side; where a direction stands in the
+//! A frame of the meter's own is only ever put between two messages of the other side; where a direction stands in the
 //! middle of one, it is closed without.
+//!
+//! The message that may begin a turn is kept back until the turn is held; the other direction goes on meanwhile. Of what
+//! the agent says behind it no more than a buffer is read. The wait ends with the socket, whatever ends that.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,8 +14,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::turns::{Closing, POLICY_VIOLATION, Turns};
+use super::{
+    refusal::{Closing, GOING_AWAY},
+    turns::Turns,
+};
 use crate::{
+    cashier::{Asked, CashierError, DurableWait},
+    clock,
     exchange::End,
     ids::ExchangeId,
     usage::{
@@ -21,20 +29,20 @@ use crate::{
     },
 };
 
-/// As much as is read at one time.
+/// As much as is read at one time, and ahead of a message that is kept back.
 const BUFFER: usize = 32 * 1024;
 /// How long the other side has to end after one has.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How long a turn that is under way goes on when the connection is told to end.
 const LAST_TURN_MAX: Duration = Duration::from_secs(10);
-/// Close codes of RFC 6455, section 7.4.1.
-const GOING_AWAY: u16 = 1001;
 
 /// How a direction ended.
 enum Ended {
     /// What it read from is at its end.
     Agent,
     Provider(String),
+    /// The agent has said that it leaves, while what it said before was kept back.
+    Left,
     /// The meter ends the socket.
     Closing(Closing),
     /// Its account was shut: whatever is under way is cut.
@@ -46,8 +54,8 @@ struct Way<S> {
     from: ReadHalf<S>,
     to: WriteHalf<S>,
     decoder: Decoder,
-    /// What was written ends with a frame.
-    between_frames: bool,
+    /// What was written ends with a message.
+    between_messages: bool,
 }
 
 pub(super) async fn run<S>(
@@ -78,12 +86,12 @@ pub(super) async fn run<S>(
         };
         tokio::select! {
             biased;
-            problem = cut => Ended::Cut(Closing { code: POLICY_VIOLATION, sentence: problem.text() }),
+            problem = cut => Ended::Cut(Closing::cut(problem.text())),
             ended = ended => ended,
         }
     };
     let end = match &ended {
-        Ended::Agent => End::AgentGone,
+        Ended::Agent | Ended::Left => End::AgentGone,
         Ended::Provider(why) => End::ProviderCut(why.clone()),
         Ended::Closing(closing) => End::ProviderCut(closing.sentence.clone()),
         Ended::Cut(closing) => End::Cut { status: None, why: closing.sentence.clone() },
@@ -99,6 +107,7 @@ pub(super) async fn run<S>(
             let _ = timeout(CLOSE_WAIT, down.to.shutdown()).await;
             let _ = timeout(CLOSE_WAIT, up.from.read(&mut [0])).await;
         }
+        Ended::Left => say_both(&mut down, &mut up, &Closing::echo()).await,
         Ended::Closing(closing) => {
             say_both(&mut down, &mut up, &closing).await;
             let _ = timeout(CLOSE_WAIT, up.drain()).await;
@@ -114,9 +123,8 @@ pub(super) async fn run<S>(
 
 /// Ends both directions with the meter's own words.
 async fn say_both<S: AsyncRead + AsyncWrite>(down: &mut Way<S>, up: &mut Way<S>, closing: &Closing) {
-    let sentence = close(closing.code, &closing.sentence, None);
-    let away = close(GOING_AWAY, "", Some(mask()));
-    let _ = timeout(CLOSE_WAIT, async { tokio::join!(down.say(&sentence), up.say(&away)) }).await;
+    let (refused, away) = (closing.frames(), close(GOING_AWAY, "", Some(mask())));
+    let _ = timeout(CLOSE_WAIT, async { tokio::join!(down.say(&refused), up.say(&away)) }).await;
 }
 
 /// Lets a turn that is under way come to its end.
@@ -125,40 +133,69 @@ async fn last_turn(turns: &Mutex<Turns>, both: impl Future<Output = Ended>) -> E
     if let Some(closing) = at_once {
         return Ended::Closing(closing);
     }
-    let late = || Closing { code: GOING_AWAY, sentence: "meter: the turn took too long to end".to_owned() };
-    timeout(LAST_TURN_MAX, both).await.unwrap_or_else(|_| Ended::Closing(late()))
+    timeout(LAST_TURN_MAX, both).await.unwrap_or_else(|_| Ended::Closing(Closing::late()))
 }
 
 impl<S: AsyncRead + AsyncWrite> Way<S> {
     fn new(from: ReadHalf<S>, to: WriteHalf<S>) -> Self {
-        Self { from, to, decoder: Decoder::default(), between_frames: true }
+        Self { from, to, decoder: Decoder::default(), between_messages: true }
     }
 
     /// From the agent to the provider: a message is paid for before its last byte leaves.
     async fn upwards(&mut self, turns: &Mutex<Turns>) -> Ended {
-        let mut buffer = vec![0; BUFFER];
+        let (mut buffer, mut ahead) = (Vec::with_capacity(BUFFER), Vec::with_capacity(BUFFER));
         loop {
-            let count = match self.from.read(&mut buffer).await {
-                Ok(0) | Err(_) => return Ended::Agent,
-                Ok(count) => count,
-            };
-            let mut at = 0;
-            while at < count {
-                let (taken, event) = self.decoder.advance(&buffer[at..count]);
-                at += taken;
-                if let Some(event) = event
-                    && let Err(closing) = turns.lock().sent(event)
-                {
-                    return Ended::Closing(closing);
-                }
+            if buffer.is_empty() && matches!(self.from.read_buf(&mut buffer).await, Ok(0) | Err(_)) {
+                return Ended::Agent;
             }
-            if let Err(error) = self.pass(&buffer[..count]).await {
-                return Ended::Provider(error.to_string());
+            if let Err(ended) = self.up(&buffer, &mut ahead, turns).await {
+                return ended;
             }
+            buffer.clear();
+            std::mem::swap(&mut buffer, &mut ahead);
         }
     }
 
-    /// From the provider to the agent: what comes after a turn's end waits for the next turn's hold.
+    /// Passes bytes on. What comes while a message among them is kept back is put `ahead`.
+    async fn up(&mut self, bytes: &[u8], ahead: &mut Vec<u8>, turns: &Mutex<Turns>) -> Result<(), Ended> {
+        let lost = |error: std::io::Error| Ended::Provider(error.to_string());
+        let (mut passed, mut at) = (0, 0);
+        while at < bytes.len() {
+            let (before, between_messages) = (at, self.decoder.is_between_messages());
+            let (taken, event) = self.decoder.advance(&bytes[at..]);
+            at += taken;
+            let Some(event) = event else { continue };
+            let asked = turns.lock().sent(event).map_err(Ended::Closing)?;
+            if let Some(asked) = asked {
+                // What was said before it goes before it.
+                self.pass(&bytes[passed..before], between_messages).await.map_err(lost)?;
+                passed = before;
+                self.wait(*asked, &bytes[at..], ahead, turns).await?;
+            }
+        }
+        // The decoder has seen exactly what was written then.
+        self.pass(&bytes[passed..], self.decoder.is_between_messages()).await.map_err(lost)
+    }
+
+    /// Waits for a turn's hold. Of what the agent says meanwhile no more than a buffer is read: to see it leave.
+    async fn wait(
+        &mut self,
+        asked: Asked,
+        rest: &[u8],
+        ahead: &mut Vec<u8>,
+        turns: &Mutex<Turns>,
+    ) -> Result<(), Ended> {
+        let cashier = turns.lock().cashier();
+        let admitted = tokio::select! {
+            biased;
+            admitted = cashier.admit(asked, clock::now()) => admitted,
+            left = left(&mut self.from, rest, ahead) => return Err(left),
+        };
+        let wait = turns.lock().admitted(admitted).map_err(Ended::Closing)?;
+        durable(wait, turns).await
+    }
+
+    /// From the provider to the agent: what comes after a turn's hold waits for that to be durable.
     async fn downwards(&mut self, turns: &Mutex<Turns>) -> Ended {
         let mut buffer = vec![0; BUFFER];
         let mut closed = false;
@@ -171,50 +208,44 @@ impl<S: AsyncRead + AsyncWrite> Way<S> {
                 Err(error) => return Ended::Provider(error.to_string()),
                 Ok(count) => count,
             };
-            let (mut passed, mut at) = (0, 0);
-            while at < count {
+            let mut at = 0;
+            let mut end = None;
+            while at < count && end.is_none() {
                 let (taken, event) = self.decoder.advance(&buffer[at..count]);
                 at += taken;
                 let Some(event) = event else { continue };
                 closed |= event == Event::Close;
-                let next = turns.lock().received(event);
-                if !matches!(next, Ok(None)) {
-                    if self.pass(&buffer[passed..at]).await.is_err() {
-                        return Ended::Agent;
-                    }
-                    passed = at;
-                }
-                let durable = match next {
-                    Ok(None) => continue,
-                    Ok(Some(durable)) => durable.wait().await,
-                    Err(closing) => return Ended::Closing(closing),
-                };
-                if let Err(error) = durable {
-                    return Ended::Closing(turns.lock().ledger_fault(&error.to_string()));
-                }
+                end = turns.lock().received(event).err().map(Ended::Closing);
             }
-            if self.pass(&buffer[passed..count]).await.is_err() {
+            let wait = turns.lock().durable();
+            if let Err(ended) = durable(wait, turns).await {
+                return ended;
+            }
+            if self.pass(&buffer[..at], self.decoder.is_between_messages()).await.is_err() {
                 return Ended::Agent;
+            }
+            if let Some(ended) = end {
+                return ended;
             }
         }
     }
 
-    async fn pass(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    /// Writes; `between_messages`: what was written until then ends with a message.
+    async fn pass(&mut self, bytes: &[u8], between_messages: bool) -> std::io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.between_frames = false;
+        self.between_messages = false;
         self.to.write_all(bytes).await?;
         self.to.flush().await?;
-        // The decoder has seen exactly what was written.
-        self.between_frames = self.decoder.is_between_frames();
+        self.between_messages = between_messages;
         Ok(())
     }
 
-    /// The meter's own last frame, and the end.
-    async fn say(&mut self, frame: &[u8]) {
-        if self.between_frames {
-            let _ = self.to.write_all(frame).await;
+    /// The meter's own last frames, and the end.
+    async fn say(&mut self, frames: &[u8]) {
+        if self.between_messages {
+            let _ = self.to.write_all(frames).await;
         }
         let _ = self.to.shutdown().await;
     }
@@ -226,8 +257,84 @@ impl<S: AsyncRead + AsyncWrite> Way<S> {
     }
 }
 
+/// Waits until the row of a hold is durable.
+async fn durable(wait: Option<DurableWait>, turns: &Mutex<Turns>) -> Result<(), Ended> {
+    let Some(wait) = wait else { return Ok(()) };
+    let fault = |error: CashierError| turns.lock().ledger_fault(&error.to_string());
+    wait.wait().await.map_err(|error| Ended::Closing(fault(error)))
+}
+
+/// Reads ahead until the agent has left: without a word, or with a close frame behind `rest`. One that goes on talking
+/// is read no further.
+async fn left(from: &mut (impl AsyncRead + Unpin), rest: &[u8], ahead: &mut Vec<u8>) -> Ended {
+    let mut decoder = Decoder::default();
+    if says_close(&mut decoder, rest) || says_close(&mut decoder, ahead) {
+        return Ended::Left;
+    }
+    while ahead.len() < BUFFER {
+        let seen = ahead.len();
+        match from.read_buf(ahead).await {
+            Ok(0) | Err(_) => return Ended::Agent,
+            Ok(_) if says_close(&mut decoder, &ahead[seen..]) => return Ended::Left,
+            Ok(_) => {}
+        }
+    }
+    std::future::pending().await
+}
+
+fn says_close(decoder: &mut Decoder, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        let (taken, event) = decoder.advance(bytes);
+        if event == Some(Event::Close) {
+            return true;
+        }
+        bytes = &bytes[taken..];
+    }
+    false
+}
+
 /// A client's frames have a mask that a server can't guess (RFC 6455, section 10.3); an id's last bytes are random.
 fn mask() -> [u8; 4] {
     let [.., a, b, c, d] = *ExchangeId::new().0.as_bytes();
     [a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::websocket::text;
+
+    /// What is made of an agent that says that, and what was read of it.
+    async fn look(rest: &[u8], said: &[u8], stays: bool) -> (Option<Ended>, usize) {
+        let (mut agent, mut from) = tokio::io::duplex(4 * BUFFER);
+        agent.write_all(said).await.unwrap();
+        if !stays {
+            agent.shutdown().await.unwrap();
+        }
+        let mut ahead = Vec::with_capacity(BUFFER);
+        // Nothing here waits for anything but what was written before.
+        let left = timeout(Duration::from_millis(50), left(&mut from, rest, &mut ahead)).await;
+        (left.ok(), ahead.len())
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_leaves_while_it_waits_is_seen_to() {
+        let goodbye = close(1000, "", Some([1, 2, 3, 4]));
+        let message = text(b"more");
+        assert!(matches!(look(&[], &[], false).await, (Some(Ended::Agent), 0)));
+        assert!(matches!(look(&[], &[message.clone(), goodbye.clone()].concat(), true).await, (Some(Ended::Left), _)));
+        assert!(matches!(look(&goodbye, &[], true).await, (Some(Ended::Left), 0)));
+        // Cut anywhere between what was read with the message that waits and what came behind it.
+        for at in 0..goodbye.len() {
+            assert!(matches!(look(&goodbye[..at], &goodbye[at..], true).await, (Some(Ended::Left), _)), "{at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_than_a_buffer_is_read_of_one_that_talks_on() {
+        let (left, read) = look(&[], &text(&vec![b'x'; 3 * BUFFER]), true).await;
+        assert!(left.is_none() && read == BUFFER, "{read}");
+        let (left, read) = look(&[], &text(b"a few words"), true).await;
+        assert!(left.is_none() && read > 0, "{read}");
+    }
 }

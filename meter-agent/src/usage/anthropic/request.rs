@@ -7,6 +7,7 @@ use crate::usage::{
     RequestFacts, Unreadable,
     edit::RawObject,
     envelope::Envelope,
+    fallbacks,
     media::{InputBound, Node, scan},
 };
 
@@ -61,7 +62,8 @@ pub(super) const FAST_PERCENT: u32 = 600;
 /// `model`: as the URL names it, where the body does not.
 pub(super) fn facts(body: &[u8], model: Option<&str>) -> Result<RequestFacts, Unreadable> {
     let object = RawObject::parse(body)?;
-    let model = model.map(str::to_owned).or_else(|| object.text("model"));
+    let mut model = model.map(str::to_owned).or_else(|| object.text("model"));
+    let fallbacks = fallbacks::read(&object, &mut model)?;
     let mut facts = RequestFacts {
         stream: object.is_true("stream"),
         ceiling: object.count("max_tokens"),
@@ -71,6 +73,9 @@ pub(super) fn facts(body: &[u8], model: Option<&str>) -> Result<RequestFacts, Un
         surcharge_percent: surcharge(object.text("inference_geo").as_deref(), object.text("speed").as_deref()),
         hidden_output: thinks(&object, model.as_deref()),
         model,
+        // An attempt that made something is billed, also where another one answers; not by gateways.
+        bills_attempts: !fallbacks.is_empty() && !object.has("models"),
+        fallbacks,
         ..RequestFacts::default()
     };
     let mut bound = InputBound::default();

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::usage::{Billing, Endpoint, dialect::only_reads};
+use crate::usage::{Billing, Endpoint, dialect::only_reads, percent::decoded};
 
 use super::{AGENT, ASYNC, BIDIRECTIONAL, CONVERSE, CONVERSE_STREAM, COUNT_TOKENS, INVOKE, INVOKE_STREAM};
 
@@ -63,16 +63,4 @@ pub(super) fn model_place(path: &str) -> Option<Range<usize>> {
     let start = path.find(BEFORE)? + BEFORE.len();
     let length = path[start..].trim_end_matches('/').rfind('/')?;
     (length > 0).then_some(start..start + length)
-}
-
-fn decoded(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let byte = code.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        out.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }

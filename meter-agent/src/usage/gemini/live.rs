@@ -6,14 +6,14 @@
 //!
 //! Source: ai.google.dev/api/live.
 
-use memchr::memmem;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{jobs::bare, usage::UsageMetadata};
 use crate::usage::{
     Quality, Reading, RequestFacts, SocketReader,
     edit::RawObject,
-    json::{Count, parse, text},
+    json::{Count, parse},
+    session_models::may_name,
 };
 
 /// Searches of one turn. Not a proof: the API states no bound; what is billed beyond it is posted all the same.
@@ -32,16 +32,8 @@ pub(super) struct Session {
 }
 
 #[derive(Deserialize)]
-struct Sent<'a> {
-    #[serde(default, borrow)]
-    setup: Option<&'a serde_json::value::RawValue>,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Setup {
-    #[serde(default, deserialize_with = "text")]
-    model: Option<String>,
     #[serde(default, alias = "generation_config")]
     generation_config: Option<Generation>,
 }
@@ -104,16 +96,16 @@ impl SocketReader for Session {
     }
 
     fn sent(&mut self, message: &[u8]) {
-        if memmem::find(message, b"\"setup\"").is_none() {
+        let setup = may_name(message, &[b"\"setup\""]).then(|| RawObject::parse(message).ok()).flatten();
+        let Some(setup) = setup.as_ref().and_then(|object| object.get("setup")) else {
             self.open |= orders_answer(message);
             return;
-        }
-        let Some(raw) = serde_json::from_slice::<Sent<'_>>(message).ok().and_then(|sent| sent.setup) else { return };
-        self.searches = ["googleSearch", "google_search"].iter().any(|key| raw.get().contains(key));
-        if let Some(setup) = parse::<Setup>(raw.get().as_bytes()) {
-            self.model = setup.model.map(|name| name.replacen("models/", "", 1));
-            self.ceiling = setup.generation_config.and_then(|g| g.max_output_tokens.0);
-        }
+        };
+        self.searches = ["googleSearch", "google_search"].iter().any(|key| setup.contains(key));
+        let model = RawObject::parse(setup.as_bytes()).ok().and_then(|object| object.text("model"));
+        self.model = model.map(|name| name.replacen("models/", "", 1));
+        let generation = parse::<Setup>(setup.as_bytes()).and_then(|setup| setup.generation_config);
+        self.ceiling = generation.and_then(|g| g.max_output_tokens.0);
     }
 
     fn received(&mut self, message: &[u8]) -> Option<Reading> {
@@ -131,6 +123,10 @@ impl SocketReader for Session {
             reading.server_tools.insert("google_search".into(), queries);
         }
         Some(reading)
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.open
     }
 
     fn finish(&mut self) -> Option<Reading> {

@@ -3,7 +3,7 @@
 //! Calls are named by the verb after the last colon (`models/NAME:generateContent`) or by the collection they are
 //! made on (`interactions`, `cachedContents`). What is known to be free is named; another POST is nobody's here.
 
-use crate::usage::{Billing, Endpoint};
+use crate::usage::{Billing, Endpoint, percent::decoded};
 
 pub(super) const GENERATE: &str = "generate_content";
 pub(super) const STREAM: &str = "stream_generate_content";
@@ -105,9 +105,14 @@ fn action(path: &str) -> &str {
 
 /// The model of `.../models/NAME:verb` and `.../tunedModels/NAME:verb`.
 pub(super) fn model(path: &str) -> Option<String> {
+    model_place(path).map(decoded)
+}
+
+/// Where the path names the model, as it stands there.
+pub(super) fn model_place(path: &str) -> Option<&str> {
     let last = path.rsplit('/').next().unwrap_or("");
     let verb = action(path);
     let name = last.strip_suffix(verb)?;
     let name = name.strip_suffix(':').or_else(|| name.strip_suffix("%3A")).or_else(|| name.strip_suffix("%3a"))?;
-    (!name.is_empty()).then(|| name.to_owned())
+    (!name.is_empty()).then_some(name)
 }

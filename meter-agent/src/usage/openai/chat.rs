@@ -21,6 +21,7 @@ use super::{
 use crate::usage::{
     AnswerHead, BodyEnd, Call, Quality, Reader, Reading, RequestFacts, Rewrite, Unreadable, Usage,
     edit::RawObject,
+    fallbacks,
     json::{lenient, or_default, parse, text},
     providers::Quirks,
     read::{Either, Events, JsonReader, SseReader, is_sse},
@@ -30,7 +31,8 @@ use crate::usage::{
 pub(crate) fn request(call: &Call<'_>, body: &Bytes) -> Result<RequestFacts, Unreadable> {
     let object = RawObject::parse(body)?;
     let stream = object.is_true("stream");
-    let model = model_of(call, &object);
+    let mut model = model_of(call, &object);
+    let fallbacks = fallbacks::read(&object, &mut model)?;
     let audio_out = object.get("modalities").is_some_and(|m| m.contains("\"audio\""));
     let mut facts = RequestFacts {
         stream,
@@ -42,12 +44,13 @@ pub(crate) fn request(call: &Call<'_>, body: &Bytes) -> Result<RequestFacts, Unr
         // Of a predicted output the tokens that were not taken are billed too.
         hidden_output: audio_out || object.has("prediction") || input::hides_output(model.as_deref()),
         model,
+        fallbacks,
         text: kept_text(body),
         ..RequestFacts::default()
     };
     input::bound(&object, body, &mut facts)?;
     // A gateway that is given a list of models answers by any of them.
-    let others = if object.has("models") { input::preamble("auto", false) } else { 0 };
+    let others = if facts.fallbacks.is_empty() { 0 } else { input::preamble("auto", false) };
     facts.input_bound = facts.input_bound.saturating_add(call.quirks.preamble_tokens).saturating_add(others);
     search(&object, &mut facts);
     Ok(facts)

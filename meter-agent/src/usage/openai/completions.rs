@@ -6,7 +6,9 @@
 use bytes::Bytes;
 
 use super::{chat, fallback::kept_text, input, model_of};
-use crate::usage::{AnswerHead, Call, Reader, RequestFacts, Rewrite, Unreadable, edit::RawObject, json::parse};
+use crate::usage::{
+    AnswerHead, Call, Reader, RequestFacts, Rewrite, Unreadable, edit::RawObject, fallbacks, json::parse,
+};
 
 /// Around the prompts: marks of beginning, and of fill in the middle.
 const FRAMING_TOKENS: u64 = 16;
@@ -17,9 +19,12 @@ pub(super) fn request(call: &Call<'_>, body: &Bytes) -> Result<RequestFacts, Unr
     let asked = object.count("n").unwrap_or(1).max(1);
     let generated = object.count("best_of").unwrap_or(1).max(asked);
     let prompts = object.get("prompt").map_or(1, prompts);
+    let mut model = model_of(call, &object);
+    let fallbacks = fallbacks::read(&object, &mut model)?;
     Ok(RequestFacts {
         stream,
-        model: model_of(call, &object),
+        model,
+        fallbacks,
         // A prompt may also be given as token numbers, which count by their digits.
         input_bound: input::text(body)?.saturating_add(FRAMING_TOKENS.saturating_mul(prompts)),
         // A template that the provider holds is not in the request, nor are the messages of a chat that it makes.

@@ -31,12 +31,13 @@ use bytes::Bytes;
 
 pub(crate) use self::{
     paths::endpoint,
-    refusal::{cut_event, error_body},
+    refusal::{cut_event, error_body, socket_error},
 };
 use super::{
     AnswerHead, Billing, Call, Dialect, Endpoint, Problem, Reader, Reading, Renamed, RequestFacts, Rewrite,
     SocketReader, Unreadable,
     edit::RawObject,
+    percent::decoded,
     read::{AbsentReader, JsonReader, NothingReader, is_success},
     renamed,
 };
@@ -121,7 +122,7 @@ fn call(name: &str) -> Option<&'static ApiCall> {
 fn model_of(call: &Call<'_>, object: &RawObject<'_>) -> Option<String> {
     let mut segments = call.path().split('/');
     let named = segments.find(|s| matches!(*s, "deployments" | "engines")).and_then(|_| segments.next());
-    object.text("model").filter(|m| !m.is_empty()).or_else(|| named.map(str::to_owned))
+    object.text("model").filter(|m| !m.is_empty()).or_else(|| named.map(decoded))
 }
 
 /// In the path where that names the model, and in the body where that does.

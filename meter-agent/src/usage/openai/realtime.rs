@@ -16,14 +16,17 @@ use serde_json::value::RawValue;
 
 use super::{
     responses::tools::{self, Item},
+    socket_error,
     tokens::{Tokens, lenient, seconds},
 };
 use crate::{
     money::Pico,
     usage::{
-        Call, Line, Quality, Quantity, Reading, RequestFacts, SocketReader, Tools, Units,
+        Call, Line, Problem, Quality, Quantity, Reading, RequestFacts, SocketReader, Tools, Units,
         json::{Count, or_default, parse, text},
+        percent::parameters,
         reported,
+        session_models::{SessionModels, may_name},
     },
 };
 
@@ -34,7 +37,7 @@ const TRANSCRIBERS_MAX: usize = 8;
 const TRANSCRIPTIONS_MAX: u32 = 16;
 
 /// Kinds of events that are decoded, as they stand in the message.
-const DECODED: [&[u8]; 8] = [
+const DECODED: [&[u8]; 7] = [
     b"\"session.created\"",
     b"\"session.updated\"",
     b"\"transcription_session.created\"",
@@ -42,24 +45,27 @@ const DECODED: [&[u8]; 8] = [
     b"\"response.created\"",
     b"\"response.done\"",
     b"input_audio_transcription.completed\"",
-    b"\"session.update\"",
 ];
+/// The same of what the agent says.
+const DECODED_OF_AGENT: [&[u8]; 2] = [b"session.update\"", b"\"response.create\""];
 
 /// The reader of a call's socket.
 pub(super) fn socket(call: &Call<'_>) -> Box<dyn SocketReader> {
     let query = call.path_and_query.split_once('?').map_or("", |(_, query)| query);
-    let named = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-    let model = named("model").or_else(|| named("deployment")).map(|name| name.replace("%2F", "/").replace("%3A", ":"));
-    let transcribes = named("intent") == Some("transcription");
-    Box::new(Socket { model, only_transcribes: transcribes, ..Socket::default() })
+    let models =
+        SessionModels::opened_with(["deployment", "model"].into_iter().flat_map(|name| parameters(query, name)));
+    let transcribes = parameters(query, "intent").iter().any(|intent| intent == "transcription");
+    Box::new(Socket { models, only_transcribes: transcribes, ..Socket::default() })
 }
 
 #[derive(Default)]
 struct Socket {
-    model: Option<String>,
+    models: SessionModels,
     transcriber: Option<String>,
     /// Output ceiling of a turn, where the session states one.
-    ceiling: Option<u64>,
+    ceiling: Ceiling,
+    /// That of the response that was ordered last, where it states its own.
+    ordered: Option<Ceiling>,
     only_transcribes: bool,
     /// A response has begun and not ended.
     under_way: bool,
@@ -68,28 +74,36 @@ struct Socket {
     transcriptions: u32,
 }
 
+/// Output tokens of one response at most; `None`: as many as the model makes.
+#[derive(Clone, Copy, Default)]
+struct Ceiling(Option<u64>);
+
 impl SocketReader for Socket {
     fn facts(&self) -> RequestFacts {
-        RequestFacts {
-            model: self.model.clone(),
+        self.models.named_in(RequestFacts {
+            // Of a session that only transcribes that is its model.
+            model: self.transcriber.clone().filter(|_| self.only_transcribes),
             stream: true,
             input_unbounded: true,
             input_audio: true,
-            ceiling: self.ceiling,
+            ceiling: self.ordered.unwrap_or(self.ceiling).0,
             choices: 1,
             hidden_output: true,
             ..RequestFacts::default()
-        }
+        })
     }
 
     fn sent(&mut self, message: &[u8]) {
-        if memmem::find(message, b"\"session.update\"").is_none() {
+        self.models.asked_by(message);
+        if !may_name(message, &DECODED_OF_AGENT) {
             return;
         }
-        if let Some(event) = parse::<Event>(message)
-            && let Some(session) = event.session
-        {
+        let Some(event) = parse::<Event>(message) else { return };
+        if let Some(session) = event.session {
             self.learn(session);
+        }
+        if let Some(response) = event.response {
+            self.ordered = response.max_output_tokens.map(|stated| ceiling(&stated));
         }
     }
 
@@ -104,10 +118,20 @@ impl SocketReader for Socket {
             "conversation.item.input_audio_transcription.completed" => return self.heard(&event.usage?),
             kind => {
                 self.only_transcribes |= kind.starts_with("transcription_session.");
-                self.learn(event.session?);
+                let mut session = event.session?;
+                self.models.say(session.model.take());
+                self.learn(session);
             }
         }
         None
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.under_way
+    }
+
+    fn refusal(&self, problem: &Problem) -> Option<Vec<u8>> {
+        Some(socket_error(problem))
     }
 
     fn finish(&mut self) -> Option<Reading> {
@@ -115,7 +139,7 @@ impl SocketReader for Socket {
             return self.transcribed();
         }
         self.under_way = false;
-        let mut reading = Reading { model: self.model.clone(), ..Reading::absent() };
+        let mut reading = Reading { model: self.models.billed(), ..Reading::absent() };
         self.add_heard(Line::default(), &mut reading);
         Some(reading)
     }
@@ -127,19 +151,17 @@ impl Socket {
         let transcription = session.input_audio_transcription.or_else(|| input.and_then(|input| input.transcription));
         self.transcriber = transcription.and_then(|t| t.model).or(self.transcriber.take());
         self.only_transcribes |= session.kind.as_deref() == Some("transcription");
-        self.model = session.model.or(self.model.take());
-        // `inf` is no ceiling.
         if let Some(stated) = session.max_output_tokens.or(session.max_response_output_tokens) {
-            self.ceiling = serde_json::from_str::<Count>(stated.get()).ok().and_then(|count| count.0);
+            self.ceiling = ceiling(&stated);
         }
     }
 
     /// A response has ended.
     fn turn(&mut self, event: Event) -> Reading {
-        self.under_way = false;
+        (self.under_way, self.ordered) = (false, None);
         let response = event.response.unwrap_or_default();
         let stated = response.usage.filter(Used::is_stated).or_else(|| event.usage.filter(Used::is_stated));
-        let model = response.model.or_else(|| self.model.clone());
+        let model = response.model.or_else(|| self.models.billed());
         let mut reading = Reading { model, server_tools: Tools::new(), ..Reading::absent() };
         tools::count(&response.output, &mut reading.server_tools);
         let mut own = Line::default();
@@ -179,7 +201,7 @@ impl Socket {
     fn transcribed(&mut self) -> Option<Reading> {
         self.transcriptions = 0;
         let first = self.heard.first()?;
-        let mut reading = Reading { model: first.model.clone().or(self.model.clone()), ..Reading::nothing() };
+        let mut reading = Reading { model: first.model.clone().or_else(|| self.models.billed()), ..Reading::nothing() };
         let lines = std::mem::take(&mut self.heard);
         for line in &lines {
             add(&mut reading, line);
@@ -204,6 +226,11 @@ impl Socket {
         }
         reading.lines = std::iter::once(own).chain(heard).collect();
     }
+}
+
+/// `inf` is no ceiling.
+fn ceiling(stated: &RawValue) -> Ceiling {
+    Ceiling(serde_json::from_str::<Count>(stated.get()).ok().and_then(|count| count.0))
 }
 
 fn add(reading: &mut Reading, line: &Line) {
@@ -285,6 +312,7 @@ struct Response {
     usage: Option<Used>,
     #[serde(deserialize_with = "or_default")]
     output: Vec<Item>,
+    max_output_tokens: Option<Box<RawValue>>,
 }
 
 /// A usage object: tokens, seconds and a charge stand side by side in it.

@@ -96,3 +96,45 @@ fn no_ceiling_is_none() {
     turns(&mut *socket, &[UPDATED, &unlimited]);
     assert_eq!(socket.facts().ceiling, None);
 }
+
+#[test]
+fn a_turn_is_under_way_from_its_first_event_to_its_last() {
+    let mut socket = open("/v1/realtime?model=gpt-realtime");
+    let mut seen = Vec::new();
+    socket.sent(br#"{"type":"response.create"}"#);
+    for message in [UPDATED, CREATED, HEARD, DONE, HEARD] {
+        socket.received(message.as_bytes());
+        seen.push(socket.is_under_way());
+    }
+    assert_eq!(seen, [false, true, true, false, false]);
+}
+
+#[test]
+fn what_the_agent_asks_for_is_what_a_turn_is_held_for() {
+    let mut socket = open("/v1/realtime?model=gpt-realtime-mini");
+    socket.sent(UPDATED.replace("session.updated", "session.update").as_bytes());
+    socket.sent(br#"{"type":"response.create","response":{"max_output_tokens":9}}"#);
+    let facts = socket.facts();
+    assert_eq!((facts.model.as_deref(), facts.ceiling), (Some("gpt-realtime"), Some(9)));
+    assert_eq!(facts.fallbacks, ["gpt-realtime-mini"], "the provider may not have changed it");
+    turns(&mut *socket, &[CREATED, DONE]);
+    assert_eq!(socket.facts().ceiling, Some(4_096), "that of the session again");
+}
+
+#[test]
+fn a_session_that_only_transcribes_is_of_the_model_that_does() {
+    let mut socket = open("/v1/realtime?intent=transcription");
+    assert_eq!(socket.facts().model, None);
+    socket.sent(
+        br#"{"type":"transcription_session.update","session":{"input_audio_transcription":{"model":"whisper-1"}}}"#,
+    );
+    assert_eq!(socket.facts().model.as_deref(), Some("whisper-1"));
+}
+
+#[test]
+fn a_refusal_is_an_error_event_with_how_the_limit_stands() {
+    let problem = Problem { status: 403, code: "model_not_allowed", message: "no".to_owned(), budget: None };
+    let event: serde_json::Value = serde_json::from_slice(&open("/v1/realtime").refusal(&problem).unwrap()).unwrap();
+    assert_eq!((&event["type"], &event["error"]["code"]), (&"error".into(), &"model_not_allowed".into()));
+    assert_eq!((&event["status"], &event["error"]["message"]), (&403.into(), &"no".into()));
+}

@@ -5,6 +5,19 @@ use crate::usage::{Endpoint, Problem, sse::error_event};
 
 /// `{"error": {message, type, param, code, meter}}`, as the official SDKs read it.
 pub(crate) fn error_body(problem: &Problem) -> Vec<u8> {
+    error(problem).to_string().into_bytes()
+}
+
+/// The same as an event of a WebSocket, of Realtime and of Responses.
+pub(crate) fn socket_error(problem: &Problem) -> Vec<u8> {
+    let mut event = error(problem);
+    event["type"] = "error".into();
+    event["event_id"] = "event_meter".into();
+    event["status"] = problem.status.into();
+    event.to_string().into_bytes()
+}
+
+fn error(problem: &Problem) -> serde_json::Value {
     let kind = match problem.status {
         402 => "insufficient_quota",
         500.. => "server_error",
@@ -19,7 +32,7 @@ pub(crate) fn error_body(problem: &Problem) -> Vec<u8> {
     if let Some(budget) = &problem.budget {
         error["meter"] = serde_json::json!(budget);
     }
-    serde_json::json!({ "error": error }).to_string().into_bytes()
+    serde_json::json!({ "error": error })
 }
 
 /// An error in a stream's event. Of Responses it is an event of its own kind too, with the same facts beside its type:

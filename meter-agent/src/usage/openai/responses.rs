@@ -21,13 +21,15 @@ use crate::usage::{
     AnswerHead, BodyEnd, Call, Reader, Reading, RequestFacts, Rewrite, SocketReader, Tools, Unreadable,
     edit::RawObject,
     estimate::Bounds,
+    fallbacks,
     json::parse,
     read::{Either, JsonReader, SseReader, is_sse},
 };
 
 pub(crate) fn request(can_clamp: bool, body: &[u8]) -> Result<RequestFacts, Unreadable> {
     let object = RawObject::parse(body)?;
-    let model = object.text("model");
+    let mut model = object.text("model");
+    let fallbacks = fallbacks::read(&object, &mut model)?;
     let mut facts = RequestFacts {
         stream: object.is_true("stream"),
         ceiling: object.count("max_output_tokens"),
@@ -37,6 +39,7 @@ pub(crate) fn request(can_clamp: bool, body: &[u8]) -> Result<RequestFacts, Unre
         hidden_output: input::hides_output(model.as_deref()),
         background: object.is_true("background"),
         model,
+        fallbacks,
         ..RequestFacts::default()
     };
     input::bound(&object, body, &mut facts)?;

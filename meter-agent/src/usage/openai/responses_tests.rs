@@ -166,3 +166,19 @@ fn a_stated_bound_of_tool_calls_bounds_each_tool() {
     let asked = facts(r#","max_tool_calls":3,"tools":[{"type":"web_search"}]"#);
     assert_eq!(asked.tools.get("web_search"), Some(&3));
 }
+
+#[test]
+fn an_order_that_cannot_be_read_may_be_for_any_model() {
+    let mut socket = socket();
+    let model = |socket: &dyn SocketReader| socket.facts().model;
+    socket.sent(br#"{"type":"response.create","model":"gpt-5","models":["gpt-4o"],"input":[]}"#);
+    assert_eq!((model(&*socket).as_deref(), socket.facts().fallbacks.len()), (Some("gpt-5"), 1));
+    assert!(socket.is_under_way());
+    socket.sent(br#"{"type":"response.create","type":"response.create","model":"a","model":"gpt-5-mini"}"#);
+    assert_eq!(model(&*socket).as_deref(), Some("gpt-5-mini"), "the last of a name counts");
+    socket.sent(br#"{"type":"response\u002ecreate","model":"o3"}"#);
+    assert_eq!(model(&*socket).as_deref(), Some("o3"));
+    let many = serde_json::json!({"type": "response.create", "model": "o3", "models": (0..99).map(|n| format!("m{n}")).collect::<Vec<_>>()});
+    socket.sent(many.to_string().as_bytes());
+    assert_eq!(model(&*socket), None);
+}

@@ -52,6 +52,11 @@ impl<'a> RawObject<'a> {
         }
     }
 
+    /// Removes the member, however often it is there.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.0.retain(|(key, _)| key != name);
+    }
+
     pub(crate) fn write(&self) -> String {
         let size = self.0.iter().map(|(k, v)| k.len() + v.len() + 4).sum::<usize>() + 2;
         let mut out = String::with_capacity(size);

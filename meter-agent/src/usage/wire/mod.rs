@@ -8,6 +8,7 @@ pub(crate) mod grpc;
 pub(crate) mod json;
 pub(crate) mod kept;
 pub(crate) mod ndjson;
+pub(crate) mod percent;
 pub(crate) mod protobuf;
 pub(crate) mod read;
 pub(crate) mod sse;

@@ -62,6 +62,8 @@ pub struct Decoder {
     at: usize,
     message: Kept,
     missed: bool,
+    /// The last data frame is not the last of its message.
+    unfinished: bool,
 }
 
 /// A frame's head as far as it is there: 14 bytes at most.
@@ -81,6 +83,7 @@ struct Frame {
 }
 
 const CONTINUATION: u8 = 0;
+const TEXT: u8 = 1;
 const CLOSE: u8 = 8;
 
 impl Decoder {
@@ -106,9 +109,9 @@ impl Decoder {
         }
     }
 
-    /// Whether what was taken ends with a frame, so that another may follow it.
-    pub fn is_between_frames(&self) -> bool {
-        !self.frame.open && self.head.len == 0
+    /// Whether what was taken ends with a message, so that another may follow it.
+    pub fn is_between_messages(&self) -> bool {
+        !self.frame.open && self.head.len == 0 && !self.unfinished
     }
 
     /// Takes the bytes of a frame's head; `None` when it needs more than there are.
@@ -153,7 +156,11 @@ impl Decoder {
         if self.frame.opcode == CLOSE {
             return Some(Event::Close);
         }
-        if !self.frame.is_data() || !self.frame.last {
+        if !self.frame.is_data() {
+            return None;
+        }
+        self.unfinished = !self.frame.last;
+        if self.unfinished {
             return None;
         }
         let message = std::mem::take(&mut self.message);
@@ -194,6 +201,24 @@ impl Frame {
     fn is_data(self) -> bool {
         matches!(self.opcode & 0x0f, CONTINUATION..=2)
     }
+}
+
+/// A text message in one frame, as a server sends it.
+pub fn text(message: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | TEXT];
+    match (u8::try_from(message.len()), u16::try_from(message.len())) {
+        (Ok(short @ 0..=125), _) => frame.push(short),
+        (_, Ok(middle)) => {
+            frame.push(126);
+            frame.extend_from_slice(&middle.to_be_bytes());
+        }
+        (_, Err(_)) => {
+            frame.push(127);
+            frame.extend_from_slice(&(message.len() as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(message);
+    frame
 }
 
 /// A close frame with a reason, which is cut at a character's end where it is too long. `mask` is for a client's.
@@ -286,16 +311,16 @@ mod tests {
     }
 
     #[test]
-    fn it_is_known_where_a_frame_ends() {
+    fn it_is_known_where_a_message_ends() {
         let (bytes, _) = conversation();
         let mut decoder = Decoder::default();
         let (taken, event) = decoder.advance(&bytes);
-        assert!(event.is_some() && decoder.is_between_frames());
+        assert!(event.is_some() && decoder.is_between_messages());
         assert_eq!(bytes[taken], 0x81, "the next frame begins there");
-        for half in 1..8 {
+        for half in 1..taken {
             let mut decoder = Decoder::default();
             decoder.advance(&bytes[..half]);
-            assert!(!decoder.is_between_frames(), "{half}");
+            assert!(!decoder.is_between_messages(), "{half}");
         }
     }
 
@@ -312,6 +337,14 @@ mod tests {
         (0..4).for_each(|_| assert_eq!(decoder.advance(&piece), (piece.len(), None)));
         assert!(decoder.message.is_empty() && decoder.missed);
         assert_eq!(events(&[&frame(0xc1, b"deflated", None), &after]), [Event::Missed, message("after")]);
+    }
+
+    #[test]
+    fn a_message_of_the_meters_own_is_read_as_one() {
+        for length in [0, 125, 126, 300, 65_535, 65_536] {
+            let said = "x".repeat(length);
+            assert_eq!(events(&[&text(said.as_bytes())]), [message(&said)], "{length}");
+        }
     }
 
     #[test]

@@ -9,13 +9,16 @@ use memchr::memmem;
 use serde::Deserialize;
 
 use crate::usage::{
-    Quality, Quantity, Reading, RequestFacts, SocketReader, Usage,
+    Problem, Quality, Quantity, Reading, RequestFacts, SocketReader, Usage,
     json::{Count, or_default, parse, text},
+    openai::socket_error,
+    percent::parameters,
+    session_models::SessionModels,
 };
 
 /// One session.
 pub(super) struct Session {
-    model: Option<String>,
+    models: SessionModels,
     /// An answer was begun, and is not billed yet.
     open: bool,
 }
@@ -23,8 +26,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn of(path_and_query: &str) -> Self {
         let query = path_and_query.split_once('?').map_or("", |(_, query)| query);
-        let model = query.split('&').find_map(|pair| pair.strip_prefix("model="));
-        Self { model: model.map(str::to_owned), open: false }
+        Self { models: SessionModels::opened_with(parameters(query, "model")), open: false }
     }
 }
 
@@ -98,8 +100,7 @@ impl TurnUsage {
 
 impl SocketReader for Session {
     fn facts(&self) -> RequestFacts {
-        RequestFacts {
-            model: self.model.clone(),
+        self.models.named_in(RequestFacts {
             stream: true,
             choices: 1,
             // The whole session so far is the input of a turn.
@@ -107,10 +108,11 @@ impl SocketReader for Session {
             input_audio: true,
             hidden_output: true,
             ..RequestFacts::default()
-        }
+        })
     }
 
     fn sent(&mut self, message: &[u8]) {
+        self.models.asked_by(message);
         self.open |= memmem::find(message, b"\"response.create\"").is_some();
     }
 
@@ -121,7 +123,7 @@ impl SocketReader for Session {
             return None;
         }
         let event: Event = parse(message)?;
-        self.model = event.session.and_then(|s| s.model).or(self.model.take());
+        self.models.say(event.session.and_then(|s| s.model));
         match event.kind.as_deref() {
             Some("response.created") => {
                 self.open = true;
@@ -130,7 +132,7 @@ impl SocketReader for Session {
             Some("response.done") => {
                 self.open = false;
                 let usage = event.usage.or_else(|| event.response?.usage).filter(TurnUsage::is_said);
-                let model = self.model.clone();
+                let model = self.models.billed();
                 Some(match usage {
                     Some(usage) => usage.reading(model),
                     None => Reading { model, ..Reading::absent() },
@@ -140,7 +142,15 @@ impl SocketReader for Session {
         }
     }
 
+    fn is_under_way(&self) -> bool {
+        self.open
+    }
+
+    fn refusal(&self, problem: &Problem) -> Option<Vec<u8>> {
+        Some(socket_error(problem))
+    }
+
     fn finish(&mut self) -> Option<Reading> {
-        std::mem::take(&mut self.open).then(|| Reading { model: self.model.clone(), ..Reading::absent() })
+        std::mem::take(&mut self.open).then(|| Reading { model: self.models.billed(), ..Reading::absent() })
     }
 }

@@ -1,7 +1,6 @@
 //! Responses over a WebSocket: every `response.create` of the agent is a turn, with a stream's events as its answer.
 
 use memchr::memmem;
-use serde::Deserialize;
 
 use super::{
     answer::{Context, Role},
@@ -9,10 +8,8 @@ use super::{
     stream::Stream,
 };
 use crate::usage::{
-    BodyEnd, Reading, RequestFacts, SocketReader,
-    estimate::Bounds,
-    json::{parse, text},
-    read::Events,
+    BodyEnd, Problem, Reading, RequestFacts, SocketReader, edit::RawObject, estimate::Bounds, openai::socket_error,
+    read::Events, session_models::may_name,
 };
 
 /// Turns on one connection run one after the other.
@@ -20,13 +17,6 @@ use crate::usage::{
 pub(super) struct Socket {
     facts: Option<RequestFacts>,
     turn: Option<Stream>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Head {
-    #[serde(rename = "type", deserialize_with = "text")]
-    kind: Option<String>,
 }
 
 impl SocketReader for Socket {
@@ -37,11 +27,18 @@ impl SocketReader for Socket {
     }
 
     fn sent(&mut self, message: &[u8]) {
-        let head: Head = parse(message).unwrap_or_default();
-        if head.kind.as_deref() != Some("response.create") {
+        if !may_name(message, &[b"\"response.create\""]) {
             return;
         }
-        let Ok(mut facts) = request(false, message) else { return };
+        let Ok(event) = RawObject::parse(message) else { return };
+        if event.text("type").as_deref() != Some("response.create") {
+            return;
+        }
+        // Of one that can't be read nothing is known, its model neither.
+        let Ok(mut facts) = request(false, message) else {
+            self.facts = None;
+            return;
+        };
         // The connection keeps the conversation, whose earlier turns are input again.
         facts.input_unbounded = true;
         let context = Context {
@@ -64,6 +61,14 @@ impl SocketReader for Socket {
             return None;
         }
         Some(self.turn.take()?.finish(BodyEnd::Complete, 0))
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.turn.is_some()
+    }
+
+    fn refusal(&self, problem: &Problem) -> Option<Vec<u8>> {
+        Some(socket_error(problem))
     }
 
     fn finish(&mut self) -> Option<Reading> {
