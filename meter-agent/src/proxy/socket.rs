@@ -4,6 +4,7 @@
 //! directions as they come, and [`turns`] takes a hold for each turn before it can begin: as a request's, it may have to
 //! wait for others, and is slowed down where they are. Fail-closed: what can't be read is not upgraded.
 
+mod leaving;
 mod pump;
 mod refusal;
 mod turns;

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    leaving::{Left, left},
     refusal::{Closing, GOING_AWAY},
     turns::Turns,
 };
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// As much as is read at one time, and ahead of a message that is kept back.
-const BUFFER: usize = 32 * 1024;
+pub(super) const BUFFER: usize = 32 * 1024;
 /// How long the other side has to end after one has.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How long a turn that is under way goes on when the connection is told to end.
@@ -189,7 +190,10 @@ impl<S: AsyncRead + AsyncWrite> Way<S> {
         let admitted = tokio::select! {
             biased;
             admitted = cashier.admit(asked, clock::now()) => admitted,
-            left = left(&mut self.from, rest, ahead) => return Err(left),
+            left = left(&mut self.from, rest, ahead) => return Err(match left {
+                Left::Gone => Ended::Agent,
+                Left::Said => Ended::Left,
+            }),
         };
         let wait = turns.lock().admitted(admitted).map_err(Ended::Closing)?;
         durable(wait, turns).await
@@ -264,77 +268,8 @@ async fn durable(wait: Option<DurableWait>, turns: &Mutex<Turns>) -> Result<(), 
     wait.wait().await.map_err(|error| Ended::Closing(fault(error)))
 }
 
-/// Reads ahead until the agent has left: without a word, or with a close frame behind `rest`. One that goes on talking
-/// is read no further.
-async fn left(from: &mut (impl AsyncRead + Unpin), rest: &[u8], ahead: &mut Vec<u8>) -> Ended {
-    let mut decoder = Decoder::default();
-    if says_close(&mut decoder, rest) || says_close(&mut decoder, ahead) {
-        return Ended::Left;
-    }
-    while ahead.len() < BUFFER {
-        let seen = ahead.len();
-        match from.read_buf(ahead).await {
-            Ok(0) | Err(_) => return Ended::Agent,
-            Ok(_) if says_close(&mut decoder, &ahead[seen..]) => return Ended::Left,
-            Ok(_) => {}
-        }
-    }
-    std::future::pending().await
-}
-
-fn says_close(decoder: &mut Decoder, mut bytes: &[u8]) -> bool {
-    while !bytes.is_empty() {
-        let (taken, event) = decoder.advance(bytes);
-        if event == Some(Event::Close) {
-            return true;
-        }
-        bytes = &bytes[taken..];
-    }
-    false
-}
-
 /// A client's frames have a mask that a server can't guess (RFC 6455, section 10.3); an id's last bytes are random.
 fn mask() -> [u8; 4] {
     let [.., a, b, c, d] = *ExchangeId::new().0.as_bytes();
     [a, b, c, d]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::usage::websocket::text;
-
-    /// What is made of an agent that says that, and what was read of it.
-    async fn look(rest: &[u8], said: &[u8], stays: bool) -> (Option<Ended>, usize) {
-        let (mut agent, mut from) = tokio::io::duplex(4 * BUFFER);
-        agent.write_all(said).await.unwrap();
-        if !stays {
-            agent.shutdown().await.unwrap();
-        }
-        let mut ahead = Vec::with_capacity(BUFFER);
-        // Nothing here waits for anything but what was written before.
-        let left = timeout(Duration::from_millis(50), left(&mut from, rest, &mut ahead)).await;
-        (left.ok(), ahead.len())
-    }
-
-    #[tokio::test]
-    async fn an_agent_that_leaves_while_it_waits_is_seen_to() {
-        let goodbye = close(1000, "", Some([1, 2, 3, 4]));
-        let message = text(b"more");
-        assert!(matches!(look(&[], &[], false).await, (Some(Ended::Agent), 0)));
-        assert!(matches!(look(&[], &[message.clone(), goodbye.clone()].concat(), true).await, (Some(Ended::Left), _)));
-        assert!(matches!(look(&goodbye, &[], true).await, (Some(Ended::Left), 0)));
-        // Cut anywhere between what was read with the message that waits and what came behind it.
-        for at in 0..goodbye.len() {
-            assert!(matches!(look(&goodbye[..at], &goodbye[at..], true).await, (Some(Ended::Left), _)), "{at}");
-        }
-    }
-
-    #[tokio::test]
-    async fn no_more_than_a_buffer_is_read_of_one_that_talks_on() {
-        let (left, read) = look(&[], &text(&vec![b'x'; 3 * BUFFER]), true).await;
-        assert!(left.is_none() && read == BUFFER, "{read}");
-        let (left, read) = look(&[], &text(b"a few words"), true).await;
-        assert!(left.is_none() && read > 0, "{read}");
-    }
 }
