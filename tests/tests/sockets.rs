@@ -207,6 +207,24 @@ fn a_turn_that_waits_is_refused_at_once_when_its_account_is_revoked() {
 }
 
 #[test]
+fn a_drain_ends_what_waits_and_lets_a_turn_under_way_finish() {
+    let mut lab = Lab::with_budget("voice", ONE_TURN);
+    let go = tempfile::tempdir().unwrap();
+    let (waiting, other) = crowded(&lab, &go, &[ORDER, "until:response.done"]);
+    open(&go);
+    assert!(lab.daemon.stop().success());
+    let waited = waiting.wait();
+    assert!(closed_for(&waited).contains("no more turns are admitted"), "{waited:#?}");
+    let took = last(&waited).facts["ms"].as_u64();
+    assert!(took.is_some_and(|ms| ms < 2_000), "it waited for the other: {waited:#?}");
+    let finished = other.wait();
+    assert!(steps(&finished).iter().any(|step| step.name == "step"), "{finished:#?}");
+    assert_eq!(lab.simulator.exchanges().len(), 2, "what waited never left");
+    lab.daemon.launch();
+    assert_eq!(held(&lab, "voice"), 0);
+}
+
+#[test]
 fn a_turn_that_waits_longer_than_its_account_says_is_refused_with_the_limit() {
     let config = format!("[agent.voice]\nbudget_usd = \"{ONE_TURN}\"\nwait = \"300ms\"\n");
     let lab = Lab::start(LabOptions::default().config(&config));
