@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use meter_agent::config::Config;
 use meter_tests::{
     client::soak::{UNREACHABLE, UNTRUSTED},
     harness::{
         Books, Lab, LabOptions, Row, Shell,
         chat::{Chat, curl},
-        cost, pico, wait_for,
+        cost, must_run, pico, wait_for,
     },
     simulator::{
         log::{End, Exchange},
@@ -157,6 +158,66 @@ fn an_agent_that_leaves_a_stream_is_charged_for_what_came() {
 fn a_provider_that_hangs_in_its_answer_is_given_up_by_the_agents_own_timeout() {
     assert_estimated(&ends_of(&stream().with(|d| d.hang = true), IMPATIENT), "client_gone");
     assert_estimated(&ends_of(&Chat::ordinary().with(|d| d.hang = true), IMPATIENT), "client_gone");
+}
+
+#[test]
+fn both_sides_of_a_connection_are_asked_whether_they_are_there() {
+    let lab = lab();
+    let mut shell = Shell::open(&lab.agent("ends"));
+    under_way(&mut shell, &stream().with(|d| d.hang = true));
+    // Own address, the peer's, and what the kernel waits for.
+    let open = must_run("ss -Htno state established");
+    let is_asked = |own: &str, peer: &str| {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        open.lines().map(words).any(|line| {
+            let [_, _, from, to, timer] = &line[..] else { return false };
+            from.starts_with(own) && to.starts_with(peer) && timer.starts_with("timer:(keepalive")
+        })
+    };
+    assert!(is_asked("", &format!("{}:443", lab.net.v4)) || is_asked("", &format!("[{}]:443", lab.net.v6)), "{open}");
+    let ports = Config::default().listen_ports;
+    let by = |host: &str| ports.iter().any(|port| is_asked(&format!("{host}:{port}"), &format!("{host}:")));
+    assert!(by("127.0.0.1") || by("[::1]"), "{open}");
+    shell.run("kill $(jobs -p); rm -r $work");
+}
+
+/// Longer than a silent peer is asked whether it is there.
+const VANISHED_MAX: Duration = Duration::from_secs(130);
+
+#[test]
+fn a_provider_that_vanishes_without_a_word_ends_its_exchanges() {
+    let lab = lab();
+    let mut shell = Shell::open(&lab.agent("ends"));
+    shell.run("work=$(mktemp -d)").expect_code(0);
+    let ask = |shell: &mut Shell, name: &str, chat: Chat| {
+        let before = pico(&lab.daemon.account("ends").held_usd);
+        let command = chat.options("-N --max-time 300 --http1.1").curl();
+        shell.run(&format!("({command}) > $work/{name} 2>&1 &"));
+        wait_for("its hold", Duration::from_secs(10), || {
+            (pico(&lab.daemon.account("ends").held_usd) > before).then_some(())
+        });
+    };
+    ask(&mut shell, "streams", stream().with(|d| d.hang = true));
+    shell.run("while ! grep -q data: $work/streams; do sleep 0.01; done").expect_code(0);
+    ask(&mut shell, "waits", Chat::ordinary().with(|d| d.ttfb_ms = 600_000));
+    // It leaves a connection behind, on which the last one asks.
+    shell.run(&Chat::ordinary().options("--http1.1").curl()).expect_code(0);
+    lab.net.vanish();
+    ask(&mut shell, "asks", Chat::ordinary());
+    let ended = wait_for("the exchanges to end", VANISHED_MAX, || {
+        let rows = lab.daemon.ledger("ends");
+        (rows.len() == 4).then_some(rows)
+    });
+    let of = |stream| ended.iter().filter(|row| row.stream == stream && row.outcome != "complete").collect::<Vec<_>>();
+    assert_eq!((of(true).len(), of(false).len()), (1, 2), "{ended:#?}");
+    assert!(of(true).iter().all(|row| row.outcome == "cut" && row.cost() > 0), "{ended:#?}");
+    assert!(of(false).iter().all(|row| row.outcome == "upstream_unreachable"), "{ended:#?}");
+    // Nobody can say what those cost that had left.
+    assert!(of(false).iter().all(|row| row.cost_usd == row.held_usd), "{ended:#?}");
+    let told = shell.run("wait; tail -n 1 $work/waits $work/asks; cat $work/streams; rm -r $work").stdout;
+    assert_eq!(told.matches("502").count(), 2, "{told}");
+    assert!(!told.contains("[DONE]"), "{told}");
+    Books::check(&lab.daemon, &[]);
 }
 
 #[test]

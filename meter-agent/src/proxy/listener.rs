@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, debug_span, warn};
 
-use super::{Connections, Shared, connection};
+use super::{Connections, Shared, connection, stream};
 use crate::{
     kernel::{self, Kernel, KernelError},
     tasks,
@@ -83,6 +83,8 @@ fn listen(address: IpAddr, port: u16) -> Result<std::net::TcpListener, ListenErr
     // Connections of an earlier sidecar may linger on the port.
     socket.set_reuse_address(true).map_err(failed)?;
     socket.set_nonblocking(true).map_err(failed)?;
+    // What it accepts inherits this.
+    socket.set_tcp_keepalive(&stream::keepalive()).map_err(failed)?;
     socket.bind(&at.into()).map_err(failed)?;
     socket.listen(BACKLOG).map_err(failed)?;
     Ok(socket.into())

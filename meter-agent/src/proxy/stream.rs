@@ -10,13 +10,26 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
 use super::connections::Connection;
+
+/// A peer that says nothing for so long is asked whether it is there,
+const SILENT: Duration = Duration::from_secs(30);
+/// again after so long,
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// and is taken for gone after so many questions: a minute and a half, which outlasts a link that comes back.
+const QUESTIONS: u32 = 6;
+
+/// How a connection ends whose other side has vanished without a word: a provider whose machine or whose way there is
+/// gone, an agent whose packets drop.
+pub(super) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(SILENT).with_interval(ASK_AGAIN).with_retries(QUESTIONS)
+}
 
 /// A TCP connection from an agent. Dropped after [`Connection::reset`], it sends a RST instead of a FIN, so that
 /// nothing on the agent's side waits for it.

@@ -31,10 +31,11 @@ use hyper_util::{
 };
 use rustls::RootCertStore;
 use rustls_pki_types::ServerName;
+use socket2::SockRef;
 use tokio::{net::TcpStream, task::JoinSet};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{body::RequestBody, tls};
+use super::{body::RequestBody, stream, tls};
 use crate::clock;
 
 /// As long as Linux tries by itself before it calls a host unreachable would be two minutes; no agent waits for that.
@@ -44,6 +45,8 @@ const FALLBACK_AFTER: Duration = Duration::from_millis(250);
 /// Addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 8;
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// A provider that takes no byte for so long is gone. By itself Linux tries for a quarter of an hour (`tcp_retries2`).
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(90);
 /// Shorter than the idle time of the providers' front ends, so that a pooled connection is seldom found closed.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Idle connections kept per pool.
@@ -149,12 +152,14 @@ impl SendError {
     }
 }
 
-/// Connects to the address that the agent asked for.
+/// Connects to the address that the agent asked for. What the agent set on its own socket against a peer that vanishes
+/// ends at the sidecar, so that the sidecar looks after the peer in its place.
 pub(crate) async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     let tcp = tokio::time::timeout(DIAL_MAX, TcpStream::connect(address))
         .await
         .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer"))))?;
     tcp.set_nodelay(true)?;
+    SockRef::from(&tcp).set_tcp_keepalive(&stream::keepalive())?;
     Ok(tcp)
 }
 
@@ -183,6 +188,7 @@ impl Dialler {
     async fn connect(self) -> io::Result<Upstream> {
         let Way { address, host, tls } = &*self.0;
         let tcp = dial_any(*address, host).await?;
+        SockRef::from(&tcp).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
         let Some((connector, name)) = tls else {
             return Ok(Upstream::Plain(TokioIo::new(tcp)));
         };

@@ -66,6 +66,12 @@ impl Net {
         vec![self.v4.into(), self.v6.into()]
     }
 
+    /// From here on nothing that is sent from the namespace arrives, as when a provider's machine has lost its power.
+    pub fn vanish(&self) {
+        must_run(&format!("ip -n {NAMESPACE} route add blackhole {}/32", self.host_v4));
+        must_run(&format!("ip -n {NAMESPACE} -6 route add blackhole {}/128", self.host_v6));
+    }
+
     /// The namespace, to be entered.
     pub fn namespace(&self) -> OwnedFd {
         open(format!("/run/netns/{NAMESPACE}"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
