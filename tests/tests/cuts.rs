@@ -7,7 +7,9 @@ use std::{
 
 use meter_tests::{
     harness::{
-        Lab, LabOptions, Outcome, Row, Shell, chat::Chat, cost, node_script, pico, python_script, steps, wait_for,
+        Lab, LabOptions, Outcome, Row, Shell,
+        chat::{Chat, curl},
+        cost, node_script, pico, python_script, steps, wait_for,
     },
     simulator::{
         directive::{Directive, Encoding},
@@ -206,6 +208,24 @@ fn a_compressed_stream_breaks_off() {
     let exchanges = lab.simulator.exchanges();
     assert!(exchanges.iter().all(|exchange| exchange.encoding.is_some()), "{exchanges:#?}");
     provider_saw_it_end(&lab, 2);
+}
+
+/// Where the end of the connection is the end of the answer, a clean end would be taken for it.
+#[test]
+fn an_answer_to_http_1_0_that_the_provider_breaks_off_breaks_off_for_the_agent_too() {
+    let lab = Lab::with_budget("old", "1");
+    let url = "http://api.openai.com/v1/chat/completions";
+    let ask = |cut_after| {
+        let chat = Chat::ordinary().stream().with(|d| (d.chunks, d.delay_ms, d.cut_after) = (Some(10), 5, cut_after));
+        lab.agent("old").shell(&curl(url, &chat.body(), "-N --http1.0"))
+    };
+    assert!(ask(None).expect_code(0).stdout.contains("[DONE]"));
+    let outcome = ask(Some(5));
+    // A failure to receive.
+    outcome.expect_code(56);
+    assert!(outcome.stdout.contains("data: "), "{outcome:#?}");
+    let outcomes: Vec<_> = lab.daemon.ledger("old").into_iter().map(|row| row.outcome).collect();
+    assert_eq!(outcomes, ["complete", "cut"]);
 }
 
 #[test]

@@ -156,13 +156,14 @@ async fn forward(session: &Session, parts: &Parts, ready: Ready, live: &mut Live
     // The request is on its way while its hold is being written; the answer waits for both.
     let (response, ()) = tokio::try_join!(head.send(body, keeps_encoding), durable(&mut open.hold))?;
     let (mut answered, body) = response.into_parts();
-    let mut body = AnswerSource::new(body);
+    let mut body = AnswerSource::new(body, answered.version);
     let mut strip = ready.asked.is_some();
     if let (Some(original), 400 | 422) = (ready.asked, answered.status.as_u16()) {
         if minds_being_asked(&body.look(ERROR_BODY_LOOK).await) {
             let again = head.send(RequestBody::whole(original, sent), false).await?;
             let (parts, streamed) = again.into_parts();
-            (answered, body) = (parts, AnswerSource::new(streamed));
+            body = AnswerSource::new(streamed, parts.version);
+            answered = parts;
         }
         strip = false;
     }
@@ -295,7 +296,8 @@ impl Answer {
     /// Passed on as it is.
     pub(super) fn plain(response: Response<Incoming>) -> Self {
         let (head, body) = response.into_parts();
-        Self { head, body: AnswerSource::new(body), strip: false, shape: Shape::default(), version: Version::HTTP_11 }
+        let body = AnswerSource::new(body, head.version);
+        Self { head, body, strip: false, shape: Shape::default(), version: Version::HTTP_11 }
     }
 
     fn into_response(self, head_only: bool, live: Live, busy: Busy) -> Response<AnswerBody> {
