@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use meter_tests::{
-    harness::{Lab, LabOptions, Shell, wait_for},
+    harness::{Lab, LabOptions, Shell, must_run, wait_for},
     simulator::{BANNER, Config, SPEAKS_FIRST_PORT},
 };
 
@@ -63,4 +63,40 @@ fn an_upstream_that_refuses_resets_the_tunnel_at_once() {
     let printed = shell.run("exec 9<>/dev/tcp/mail.example/2626; timeout 10 head -1 <&9; exec 9>&-");
     assert!(printed.took < Duration::from_secs(2), "{:?}", printed.took);
     assert!(printed.stdout.contains("reset"), "{}", printed.stdout);
+}
+
+#[test]
+fn an_address_that_an_entry_names_with_its_port_is_never_passed_through() {
+    let mut options = LabOptions::default().budget("tunnel", "1");
+    options.daemon.hosts = vec![(format!("{SIMULATOR}:{SPEAKS_FIRST_PORT}"), "openai".to_owned())];
+    let lab = Lab::start(options);
+    let mut shell = Shell::open(&lab.agent("tunnel"));
+    let open = format!("exec 9<>/dev/tcp/{SIMULATOR}/{SPEAKS_FIRST_PORT}");
+    // Whoever is silent until the server has spoken is not served by it,
+    let printed = shell.run(&format!("{open}; timeout 0.5 head -1 <&9; exec 9>&-"));
+    assert!(!printed.stdout.contains(BANNER.trim()), "{}", printed.stdout);
+    // nor is one who speaks something else than HTTP.
+    let printed = shell.run(&format!("{open}; echo hello >&9; timeout 10 head -1 <&9; exec 9>&-"));
+    assert!(printed.stdout.contains("reset"), "{}", printed.stdout);
+    assert_eq!(lab.simulator.connections().len(), 0);
+}
+
+#[test]
+fn an_agent_that_is_slow_to_speak_costs_the_provider_one_connection() {
+    let lab = lab();
+    let script = "import http.client, time\n\
+        kept = http.client.HTTPConnection('api.openai.com', 80)\n\
+        kept.connect()\n\
+        time.sleep(0.2)\n\
+        kept.request('GET', '/v1/models')\n\
+        kept.getresponse().read()\n\
+        print('answered', flush=True)\n\
+        time.sleep(60)";
+    let mut agent = lab.agent("tunnel").spawn(&["python3", "-c", script]);
+    let mut answered = [0; 8];
+    std::io::Read::read_exact(&mut agent.stdout(), &mut answered).unwrap();
+    let open = must_run("ss -Htn state established dport = :80");
+    let upstream = open.lines().filter(|line| line.contains("10.88.1.2:80") || line.contains("fd88:")).count();
+    // The agent's own end shows the same destination only to itself.
+    assert_eq!(upstream, 1, "{open}");
 }

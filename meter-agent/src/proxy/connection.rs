@@ -3,6 +3,9 @@
 //! The order matters: attribution first, then a look at the first bytes, then the decision to meter or to
 //! tunnel. A server that speaks first is served too: when the agent is silent for [`SILENCE`], the destination
 //! is dialled while the wait goes on.
+//!
+//! Where an entry of the config names the address with its port, there is no tunnel: what is there is metered, whoever
+//! speaks first and whatever is said.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -61,11 +64,18 @@ pub(crate) async fn serve(tcp: TcpStream, address: SocketAddr, shared: &Arc<Shar
         return Ok(());
     }
     let peer = Peer::new(&flow, path);
+    let may_tunnel = !is_metered_alone(&shared.hosts.borrow(), peer.destination);
     let first = tokio::select! {
         () = connection.resetting() => return Ok(()),
-        first = first_bytes(&mut agent, &peer) => first?,
+        first = first_bytes(&mut agent, &peer, may_tunnel) => first?,
     };
     match first {
+        First::Spoke { sniffed: Sniffed::More | Sniffed::Other, .. } if !may_tunnel => {
+            info!(account = %peer.path, exe = %peer.process.exe, destination = %peer.destination,
+                "neither TLS nor HTTP to a metered host; reset");
+            connection.reset();
+            Ok(())
+        }
         First::Gone => Ok(()),
         First::Spoke { sniffed, dialled } => spoke(agent, peer, sniffed, dialled, shared).await,
         First::ServerSpeaks(server) => tunnel::run(agent, server, &peer).await,
@@ -90,7 +100,11 @@ enum First {
     Unreached(io::Error),
 }
 
-async fn first_bytes(agent: &mut AgentStream, peer: &Peer) -> io::Result<First> {
+async fn first_bytes(agent: &mut AgentStream, peer: &Peer, may_tunnel: bool) -> io::Result<First> {
+    if !may_tunnel {
+        let sniffed = sniff_agent(agent).await?;
+        return Ok(sniffed.map_or(First::Gone, |sniffed| First::Spoke { sniffed, dialled: None }));
+    }
     if let Ok(sniffed) = tokio::time::timeout(SILENCE, sniff_agent(agent)).await {
         return Ok(sniffed?.map_or(First::Gone, |sniffed| First::Spoke { sniffed, dialled: None }));
     }
@@ -156,6 +170,8 @@ async fn spoke(
     let Some(matched) = metered_as(&hosts, name.as_deref(), peer.destination) else {
         return tunnel::start(agent, dialled, &peer).await;
     };
+    // Its requests have connections of their own; the provider need not keep one more open.
+    drop(dialled);
     let connection = agent.connection().clone();
     let socket = agent.socket()?;
     let named = name.is_some();
@@ -176,10 +192,21 @@ async fn spoke(
 /// The entry that a connection falls under: by the name that the agent says, or, whatever it says, by the address that
 /// it dialled. An entry for an address is no entry for a name only because somebody says one.
 fn metered_as(hosts: &HostTable, name: Option<&str>, destination: SocketAddr) -> Option<HostMatch> {
-    let (address, port) = (destination.ip().to_canonical(), destination.port());
-    name.and_then(|name| hosts.find(name, port))
-        .or_else(|| hosts.find(&address.to_string(), port))
-        .or_else(|| address.is_loopback().then(|| hosts.find("localhost", port)).flatten())
+    let port = destination.port();
+    let found = |name: &str| hosts.find(name, port);
+    name.and_then(found).or_else(|| names_of(destination).iter().find_map(|name| found(name)))
+}
+
+/// Whether nothing but a metered host is at an address.
+fn is_metered_alone(hosts: &HostTable, destination: SocketAddr) -> bool {
+    names_of(destination).iter().any(|name| hosts.names_port(name, destination.port()))
+}
+
+/// What an entry can call an address.
+fn names_of(destination: SocketAddr) -> Vec<String> {
+    let address = destination.ip().to_canonical();
+    let local = address.is_loopback().then(|| "localhost".to_owned());
+    [Some(address.to_string()), local].into_iter().flatten().collect()
 }
 
 /// Waits until the agent's kernel has everything that was written: a reset before that would take it back.
@@ -243,5 +270,9 @@ mod tests {
         assert_eq!(found(Some("api.openai.com"), "192.0.2.1:443").as_deref(), Some("api.openai.com"));
         assert_eq!(found(Some("x.example"), "127.0.0.1:80"), None);
         assert_eq!(found(Some("x.example"), "192.0.2.1:443"), None);
+        let alone = |destination: &str| is_metered_alone(&hosts, destination.parse().unwrap());
+        assert!(alone("127.0.0.1:11434") && alone("[::1]:11434"));
+        // Of an address that is named without a port, some may be something else.
+        assert!(!alone("127.0.0.1:5432") && !alone("10.0.0.7:22"));
     }
 }

@@ -112,7 +112,8 @@ fn sniff_http(bytes: &[u8]) -> Sniffed {
 
 fn has_request_line(bytes: &[u8]) -> bool {
     let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii_end();
-    [&b" HTTP/1.1"[..], b" HTTP/1.0"].iter().any(|version| line.ends_with(version))
+    // There are servers that take any version of HTTP/1 for the last.
+    line.split_last().is_some_and(|(minor, rest)| minor.is_ascii_digit() && rest.ends_with(b" HTTP/1."))
 }
 
 /// The host of a head that can't be parsed.
@@ -179,7 +180,8 @@ mod tests {
         let many = format!("POST / HTTP/1.1\r\n{}host: LLM.internal\r\n\r\n", "x: y\r\n".repeat(200));
         let long = format!("POST / HTTP/1.1\r\nHost: llm.internal\r\nx: {}", "y".repeat(HEAD_MAX));
         let bad = "\r\nPOST / HTTP/1.1\r\nx y: z\r\nhost:llm.internal\r\n\r\n".to_owned();
-        for head in [many, long, bad] {
+        let version = "POST / HTTP/1.9\r\nhost: llm.internal\r\n\r\n".to_owned();
+        for head in [many, long, bad, version] {
             assert_eq!(sniff(head.as_bytes()), Sniffed::Http1 { host: Some("llm.internal".to_owned()) });
         }
     }

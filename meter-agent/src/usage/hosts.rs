@@ -143,6 +143,11 @@ impl HostTable {
         self.patterns.iter().find(|p| fits(p.port) && p.fits(&host)).map(|p| p.found.clone())
     }
 
+    /// Whether an entry names this address with its port: what listens there is that API and nothing else.
+    pub fn names_port(&self, address: &str, port: u16) -> bool {
+        self.exact.get(normal(address).as_ref()).is_some_and(|all| all.iter().any(|(wanted, _)| *wanted == Some(port)))
+    }
+
     /// The names of the built-in hosts, for their CA's constraints.
     pub fn built_in_names(&self) -> Vec<&str> {
         let apis = APIS.iter().flat_map(|api| api.hosts.iter().copied());
