@@ -239,6 +239,21 @@ fn headers_that_a_client_can_forge_change_nothing() {
 }
 
 #[test]
+fn what_a_request_says_of_its_connection_is_not_what_it_is_judged_by() {
+    let lab = Lab::with_budget("forger", "1");
+    // The provider would get the body, and not the word by which the meter could read it.
+    let body = Chat::ordinary().body();
+    let printed = lab.agent("forger").shell(&format!(
+        "echo '{body}' | gzip | curl -sS --http1.1 -w '\\n%{{http_code}}\\n' -H 'content-type: application/json' \
+         -H 'content-encoding: gzip' -H 'connection: keep-alive, content-encoding' --data-binary @- \
+         https://api.openai.com/v1/chat/completions"
+    ));
+    assert_eq!(status(&printed.stdout), 400, "{printed:#?}");
+    assert!(printed.stdout.contains("meter: "), "{printed:#?}");
+    assert_eq!((Books::check(&lab.daemon, &[]).spent("forger"), lab.simulator.exchanges().len()), (0, 0));
+}
+
+#[test]
 fn a_host_that_is_not_the_connections_is_refused_and_free() {
     let lab = Lab::with_budget("forger", "1");
     let mut shell = Shell::open(&lab.agent("forger"));

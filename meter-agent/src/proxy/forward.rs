@@ -14,7 +14,7 @@ use super::{
     body::{RequestBody, Taken, discard},
     connections::Busy,
     cut::Shape,
-    http::{Session, content_length, media_type, remove_hop_by_hop, takes_trailers},
+    http::{Session, content_length, media_type, remove_hop_by_hop, remove_named_by_connection, takes_trailers},
     live::Live,
     payment, problem, socket,
     upstream::SendError,
@@ -39,6 +39,7 @@ const ERROR_BODY_LOOK: usize = 256 * 1024;
 pub(crate) async fn exchange(session: &Session, request: Request<Incoming>, busy: Busy) -> Response<AnswerBody> {
     let (mut parts, body) = request.into_parts();
     let upgrade = parts.extensions.remove::<OnUpgrade>();
+    remove_named_by_connection(&mut parts.headers);
     let (dialect, endpoint) = call(session.target.matched.dialect, &parts);
     let opening = opening(session, &parts, endpoint);
     let upgrade = upgrade.filter(|_| endpoint.billing == Billing::Socket && socket::is_asked(&parts.headers));

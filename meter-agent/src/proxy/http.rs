@@ -211,19 +211,25 @@ static HOP_BY_HOP: [HeaderName; 7] = [
 /// Headers that speak of one connection, not of the message (RFC 9110, section 7.6.1), those named by `Connection`
 /// included.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    remove_named_by_connection(headers);
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Those that `Connection` names beside the ones that always speak of a connection. Of a request they go before it is
+/// looked at: what is judged is what the provider gets.
+pub(crate) fn remove_named_by_connection(headers: &mut HeaderMap) {
     let named: Vec<String> = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|v| v.to_str().ok())
         .flat_map(|v| v.split(','))
         .map(|v| v.trim().to_ascii_lowercase())
-        .filter(|v| !v.is_empty())
+        .filter(|v| !v.is_empty() && !HOP_BY_HOP.iter().any(|known| known.as_str() == v))
         .collect();
     for name in named {
         headers.remove(name.as_str());
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
     }
 }
 
