@@ -23,7 +23,7 @@ use std::{
 use rustls_pki_types::CertificateDer;
 use tokio::{
     runtime::Runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 use tokio_util::sync::CancellationToken;
@@ -132,6 +132,7 @@ pub struct Bound {
     traffic: Runtime,
     control_runtime: Runtime,
     home: Home,
+    hangups: Signal,
     lock: Lock,
 }
 
@@ -152,17 +153,21 @@ pub fn bind(options: Options) -> Result<Bound, DaemonError> {
 
 fn open(options: Options) -> Result<Bound, DaemonError> {
     let config = &options.config;
+    let control_runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("meter-control")
+        .enable_all()
+        .build()?;
+    let hangups = {
+        let _entered = control_runtime.enter();
+        reload::hangups()?
+    };
     let lock = Lock::take(&config.lock_file())?;
     let (hosts, hosts_in_force) = watch::channel(Arc::new(HostTable::new(&config.hosts)?));
     let upstream_ca = upstream_roots(config.upstream_ca_file.as_deref())?;
     directory::make(&config.data_dir, 0o700)?;
     let prices = Arc::new(Prices::new(config.prices.clone(), price_files::load(&config.prices_dir())?));
     let traffic = tokio::runtime::Builder::new_multi_thread().thread_name("meter-traffic").enable_all().build()?;
-    let control_runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(CONTROL_THREADS)
-        .thread_name("meter-control")
-        .enable_all()
-        .build()?;
 
     // An answer without usage is counted when it has ended, on a thread that carries others.
     usage::count_by(proxy::in_place);
@@ -231,6 +236,7 @@ fn open(options: Options) -> Result<Bound, DaemonError> {
         home,
         traffic,
         control_runtime,
+        hangups,
         lock,
     })
 }
@@ -270,7 +276,8 @@ impl Bound {
         tasks::spawn("enforcer", enforcer.run());
         tasks::spawn("addresses", self.locals.run(self.proxy.announcer()));
         tasks::spawn("signals", on_signals(Arc::clone(&self.registry), shutdown.clone())?);
-        tasks::spawn("hangups", reload::on_hangup(Arc::clone(&self.service.reloader))?);
+        tasks::spawn("hangups", reload::on_hangup(self.hangups, Arc::clone(&self.service.reloader)));
+        let service = Arc::clone(&self.service);
         let control = tasks::spawn("control", self.control.serve(self.service, control_stop.clone()));
         drop(entered);
 
@@ -285,6 +292,7 @@ impl Bound {
         let _ = handle.block_on(control);
         let _ = fs::remove_file(self.options.config.socket());
         drop((config, reaper, refusals, results, roll_up, sweeper, windows));
+        service.write_refusals();
         handle.block_on(self.cashier.close());
         drop(heartbeat);
         drop(self.kernel);

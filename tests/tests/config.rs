@@ -1,6 +1,12 @@
 //! The config while the daemon runs: put into force by signal, by command and by edit; what is wrong changes nothing.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::{Child, Stdio},
+    time::Duration,
+};
 
 use meter_tests::{
     harness::{
@@ -343,4 +349,40 @@ fn a_host_added_while_agents_run_is_metered_and_trusted() {
     let own = shell.run(&curl(&url, &chat, &format!("--cacert {}", ca.display())));
     assert_eq!(status(&own.stdout), 200, "{}", own.stdout);
     assert_eq!(lab.daemon.account("wall").spent(), pico("0.50275"));
+}
+
+/// Killed when dropped.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_hangup_while_the_daemon_starts_does_not_end_it() {
+    let lab = Lab::prepare(LabOptions::default());
+    let child = lab.daemon.meter("daemon").stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut started = Started(child);
+    let pid = Pid::from_child(&started.0);
+    let signal = |signal| kill_process(pid, signal).expect("it can be signalled");
+    let is_there = |end: &str| {
+        let files = fs::read_dir(lab.daemon.run_dir()).into_iter().flatten().flatten();
+        files.map(|file| file.path()).find(|path| path.to_string_lossy().ends_with(end))
+    };
+    wait_for("its lock", SEEN, || is_there(".lock"));
+    let mut looks = 0;
+    wait_for("its socket", SEEN, || {
+        // Some ten a second.
+        looks += 1;
+        if looks % 20 == 1 {
+            signal(Signal::HUP);
+        }
+        UnixStream::connect(is_there(".sock")?).ok()
+    });
+    assert!(lab.daemon.call("status", &[]).contains("host"));
+    signal(Signal::TERM);
+    assert!(started.0.wait().expect("it ends").success());
 }

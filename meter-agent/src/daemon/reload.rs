@@ -5,7 +5,7 @@
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ticker::Ticker;
 use crate::control::reload::Reloader;
@@ -26,16 +26,19 @@ pub fn watch(reloader: Arc<Reloader>) -> io::Result<Ticker> {
     })
 }
 
-/// Reloads at each SIGHUP. Within a runtime.
-pub fn on_hangup(reloader: Arc<Reloader>) -> io::Result<impl Future<Output = ()>> {
-    let mut hangups = signal(SignalKind::hangup())?;
-    Ok(async move {
-        while hangups.recv().await.is_some() {
-            let reloader = Arc::clone(&reloader);
-            // What came of it is in the log.
-            let _ = tokio::task::spawn_blocking(move || reloader.reload(None).is_ok()).await;
-        }
-    })
+/// Every SIGHUP from here on. Within a runtime; before anything that takes its time, since a daemon that does not take it
+/// ends by it.
+pub fn hangups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
+/// Reloads at each SIGHUP, and once for those that came before.
+pub async fn on_hangup(mut hangups: Signal, reloader: Arc<Reloader>) {
+    while hangups.recv().await.is_some() {
+        let reloader = Arc::clone(&reloader);
+        // What came of it is in the log.
+        let _ = tokio::task::spawn_blocking(move || reloader.reload(None).is_ok()).await;
+    }
 }
 
 fn stamp(file: &Path) -> Stamp {

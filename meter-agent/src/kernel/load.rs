@@ -9,7 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::Map,
+    programs::{Program, ProgramError},
+};
 use meter_common::{ABI_VERSION, HEARTBEAT_STALE_NS, Status, map};
 
 use super::{KernelError, cgroup, mounts, sys};
@@ -41,6 +45,9 @@ pub(super) const PROGRAMS: [(&str, u32); 12] = [
     ("meter_connect4", 10),
     ("meter_connect6", 11),
 ];
+
+/// The kernel gives up checking a program when a signal comes meanwhile (EAGAIN).
+const LOAD_TRIES: u32 = 5;
 
 /// One program in the kernel, attached or not.
 pub(super) struct Loaded {
@@ -212,16 +219,25 @@ fn attach_links(programs: &[Loaded], root: &Path) -> Result<(), KernelError> {
     Ok(())
 }
 
-fn load_program(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, aya::programs::ProgramError> {
+fn load_program(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, ProgramError> {
     let program = object.program_mut(name).expect("the object is built from the same source as this list");
-    let fd = match program {
-        Program::CgroupSock(program) => program.load().and_then(|()| program.fd()),
-        Program::CgroupSockAddr(program) => program.load().and_then(|()| program.fd()),
-        Program::CgroupSkb(program) => program.load().and_then(|()| program.fd()),
-        Program::SockOps(program) => program.load().and_then(|()| program.fd()),
-        _ => unreachable!("the object has programs of these kinds alone"),
-    }?;
-    Ok(fd.as_fd().try_clone_to_owned()?)
+    let mut tries = LOAD_TRIES;
+    loop {
+        let fd = match program {
+            Program::CgroupSock(program) => program.load().and_then(|()| program.fd()),
+            Program::CgroupSockAddr(program) => program.load().and_then(|()| program.fd()),
+            Program::CgroupSkb(program) => program.load().and_then(|()| program.fd()),
+            Program::SockOps(program) => program.load().and_then(|()| program.fd()),
+            _ => unreachable!("the object has programs of these kinds alone"),
+        };
+        tries -= 1;
+        match fd {
+            Ok(fd) => return Ok(fd.as_fd().try_clone_to_owned()?),
+            Err(ProgramError::LoadError { io_error, .. })
+                if tries > 0 && io_error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn maps(object: &Ebpf) -> Result<Vec<(&'static str, OwnedFd)>, KernelError> {
