@@ -304,6 +304,29 @@ fn an_agent_inside_an_account_cannot_lift_or_set_what_is_for_people() {
 }
 
 #[test]
+fn an_agent_that_takes_every_place_at_the_daemons_socket_keeps_nobody_from_a_halt() {
+    let lab = Lab::with_budget("wild", PLENTY);
+    let mut shell = Shell::open(&lab.agent("wild"));
+    let socket = lab.daemon.run_dir().join("meter.sock");
+    shell.run(&format!(
+        "work=$(mktemp -d); cat > $work/places.py <<'SCRIPT'\n\
+         import socket, time\n\
+         kept = []\n\
+         for _ in range(500):\n    place = socket.socket(socket.AF_UNIX)\n    place.setblocking(False)\n    \
+         try:\n        place.connect('{}')\n    except BlockingIOError:\n        break\n    kept.append(place)\n\
+         print(len(kept), flush=True)\n\
+         time.sleep(60)\n\
+         SCRIPT\n\
+         python3 $work/places.py > $work/out & places=$!; while ! test -s $work/out; do sleep 0.01; done",
+        socket.display()
+    ));
+    let asked = Instant::now();
+    lab.daemon.call("halt", &[]);
+    assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
+    shell.run("kill $places; rm -r $work");
+}
+
+#[test]
 fn what_people_do_is_told_with_time_actor_and_reason() {
     let lab = Lab::with_budget("told", PLENTY);
     revoke(&lab, "told");

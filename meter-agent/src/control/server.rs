@@ -34,9 +34,14 @@ use super::{
 use crate::{tasks, users};
 
 /// Clients served at one time; more wait in the socket's backlog.
-const CLIENTS_MAX: usize = 64;
+const CLIENTS_MAX: usize = 96;
 /// Of those, one user's at most, root excepted: one who keeps as many idle leaves places for the others.
-const CLIENTS_PER_USER_MAX: usize = CLIENTS_MAX / 2;
+const CLIENTS_PER_USER_MAX: usize = 32;
+/// Processes inside accounts are counted apart, whoever's they are, so that no agent takes the place of the one who
+/// would stop it: so many of one agent,
+const CLIENTS_PER_AGENT_MAX: usize = 8;
+/// and of all.
+const CLIENTS_INSIDE_MAX: usize = 32;
 /// Clients that wait to be accepted; beyond it, connects wait.
 const BACKLOG: i32 = 128;
 /// A client that says nothing for this long, or takes no bytes, makes room for others.
@@ -100,7 +105,9 @@ impl Bound {
         let users = Arc::new(Users::default());
         let tracker = TaskTracker::new();
         while let Some(stream) = self.accept(&shutdown).await {
-            let Some(user) = Users::enter(&users, &stream) else {
+            let peer = Peer::of(&stream);
+            let Some(user) = whose(&stream, peer.as_ref(), &service).and_then(|with| Users::enter(&users, &with))
+            else {
                 turn_away(stream);
                 continue;
             };
@@ -108,7 +115,7 @@ impl Bound {
             let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
             tasks::spawn_waited(&tracker, "control-client", async move {
                 let (_place, _user) = (place, user);
-                if let Err(error) = serve_client(stream, service, shutdown).await {
+                if let Err(error) = serve_client(stream, peer, service, shutdown).await {
                     tracing::debug!(%error, "control client left");
                 }
             });
@@ -134,41 +141,69 @@ impl Bound {
     }
 }
 
-/// How many clients each user has.
-#[derive(Default)]
-struct Users(Mutex<HashMap<u32, usize>>);
+/// With whom a client is counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum With {
+    User(u32),
+    Agent(String),
+    /// Every process that is inside an account.
+    Inside,
+}
 
-/// One client of a user, counted until dropped.
+impl With {
+    /// Clients served at one time.
+    const fn max(&self) -> usize {
+        match self {
+            Self::User(0) => usize::MAX,
+            Self::User(_) => CLIENTS_PER_USER_MAX,
+            Self::Agent(_) => CLIENTS_PER_AGENT_MAX,
+            Self::Inside => CLIENTS_INSIDE_MAX,
+        }
+    }
+}
+
+/// A process that can't be looked at counts as its user's, and is refused whatever it asks. `None` where not even the
+/// user is known.
+fn whose(stream: &UnixStream, peer: Option<&Peer>, service: &Service) -> Option<Vec<With>> {
+    match peer.map(|peer| service.account_of(peer)) {
+        Some(Ok(Some(inside))) => Some(vec![With::Agent(inside.agent_name().to_owned()), With::Inside]),
+        Some(Ok(None) | Err(_)) | None => Some(vec![With::User(stream.peer_cred().ok()?.uid())]),
+    }
+}
+
+/// How many clients each has.
+#[derive(Default)]
+struct Users(Mutex<HashMap<With, usize>>);
+
+/// One client, counted until dropped.
 struct User {
     all: Arc<Users>,
-    uid: u32,
+    with: Vec<With>,
 }
 
 impl Users {
-    /// `None` for a user who has enough clients, and for a client without one.
-    fn enter(all: &Arc<Self>, stream: &UnixStream) -> Option<User> {
-        let uid = stream.peer_cred().ok()?.uid();
-        Self::count(all, uid)
-    }
-
-    fn count(all: &Arc<Self>, uid: u32) -> Option<User> {
+    /// `None` for one who has enough clients.
+    fn enter(all: &Arc<Self>, with: &[With]) -> Option<User> {
         let mut counts = all.0.lock();
-        let count = counts.entry(uid).or_default();
-        if uid != 0 && *count >= CLIENTS_PER_USER_MAX {
+        if with.iter().any(|one| counts.get(one).is_some_and(|count| *count >= one.max())) {
             return None;
         }
-        *count += 1;
-        Some(User { all: Arc::clone(all), uid })
+        for one in with {
+            *counts.entry(one.clone()).or_default() += 1;
+        }
+        Some(User { all: Arc::clone(all), with: with.to_owned() })
     }
 }
 
 impl Drop for User {
     fn drop(&mut self) {
         let mut counts = self.all.0.lock();
-        if let Entry::Occupied(mut count) = counts.entry(self.uid) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+        for one in self.with.drain(..) {
+            if let Entry::Occupied(mut count) = counts.entry(one) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
             }
         }
     }
@@ -176,12 +211,17 @@ impl Drop for User {
 
 /// Says why and closes. Nobody waits for it: a fresh socket has room for the line, and who does not read it loses it.
 fn turn_away(stream: UnixStream) {
-    let fault = Fault::new(FaultKind::Failed, "your user has too many connections to the daemon; end some of them");
+    let fault =
+        Fault::new(FaultKind::Failed, "your user or agent has too many connections to the daemon; end some of them");
     let _ = stream.into_std().and_then(|mut stream| stream.write_all(&line(&Answer::Error(fault))));
 }
 
-async fn serve_client(stream: UnixStream, service: Arc<Service>, shutdown: CancellationToken) -> io::Result<()> {
-    let peer = Peer::of(&stream);
+async fn serve_client(
+    stream: UnixStream,
+    peer: Option<Peer>,
+    service: Arc<Service>,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read);
     loop {
@@ -249,7 +289,7 @@ mod tests {
     #[test]
     fn one_user_s_clients_leave_places_for_others_and_are_given_back() {
         let users = Arc::new(Users::default());
-        let enter = |uid| Users::count(&users, uid);
+        let enter = |uid| Users::enter(&users, &[With::User(uid)]);
         let mut own: Vec<_> = (0..CLIENTS_PER_USER_MAX).map(|_| enter(1_000).unwrap()).collect();
         assert!(enter(1_000).is_none());
         assert!(enter(1_001).is_some());
@@ -257,6 +297,21 @@ mod tests {
         own.pop();
         assert!(enter(1_000).is_some());
         drop((own, root));
+        assert!(users.0.lock().is_empty());
+    }
+
+    #[test]
+    fn agents_leave_places_for_whoever_would_stop_them() {
+        let users = Arc::new(Users::default());
+        let enter = |agent: &str| Users::enter(&users, &[With::Agent(agent.to_owned()), With::Inside]);
+        let mut inside: Vec<_> = (0..CLIENTS_PER_AGENT_MAX).map(|_| enter("wild").unwrap()).collect();
+        assert!(enter("wild").is_none() && enter("other").is_some());
+        inside.extend((0..100).filter_map(|n| enter(&format!("a{n}"))));
+        assert_eq!(inside.len(), CLIENTS_INSIDE_MAX);
+        let user: Vec<_> = (0..CLIENTS_PER_USER_MAX).map(|_| Users::enter(&users, &[With::User(1_000)])).collect();
+        assert!(user.iter().all(Option::is_some));
+        const { assert!(CLIENTS_INSIDE_MAX + CLIENTS_PER_USER_MAX < CLIENTS_MAX, "root finds a place") };
+        drop((inside, user));
         assert!(users.0.lock().is_empty());
     }
 
