@@ -60,8 +60,10 @@ use ticker::Ticker;
 
 /// A sixth of what the kernel takes for a hang.
 const HEARTBEAT_MS: u64 = 500;
-/// How soon an empty cgroup is removed.
+/// How soon an empty cgroup is removed,
 const REAP_MS: u64 = 500;
+/// and how much of a core looking for them may take: where there are thousands, a part of so many.
+const REAP_SHARE: u32 = 20;
 /// A connection that was not accepted for this long never will be: its record goes, so that such cannot fill the map.
 const FLOW_AGE: Duration = Duration::from_mins(1);
 /// How soon after its time a window begins of which nobody takes notice by a request.
@@ -267,12 +269,8 @@ impl Bound {
 
         let entered = handle.enter();
         tasks::spawn("kernel-events", read_events(self.events.into_stream()?, Arc::clone(&self.service)));
-        let enforcer = Enforcer {
-            cashier: Arc::clone(&self.cashier),
-            registry: Arc::clone(&self.registry),
-            connections: self.proxy.connections(),
-            ports: self.options.config.listen_ports,
-        };
+        let (connections, ports) = (self.proxy.connections(), self.options.config.listen_ports);
+        let enforcer = Enforcer::new(Arc::clone(&self.cashier), Arc::clone(&self.registry), connections, ports);
         tasks::spawn("enforcer", enforcer.run());
         tasks::spawn("addresses", self.locals.run(self.proxy.announcer()));
         tasks::spawn("signals", on_signals(Arc::clone(&self.registry), shutdown.clone())?);
@@ -309,8 +307,12 @@ impl Bound {
     fn start_reaper(&self, shutdown: CancellationToken) -> io::Result<Ticker> {
         let (registry, until_idle) = (Arc::clone(&self.registry), self.options.until_idle);
         let started = clock::monotonic_ns();
+        let mut next = started;
         Ticker::start("reaper", Duration::from_millis(REAP_MS), move || {
-            registry.reap();
+            if clock::monotonic_ns() >= next {
+                let looked = registry.reap() * REAP_SHARE;
+                next = clock::monotonic_ns() + u64::try_from(looked.as_nanos()).unwrap_or(0);
+            }
             let waited = Duration::from_nanos(clock::monotonic_ns().saturating_sub(started));
             if until_idle && registry.end_if_idle(waited >= FIRST_TASK_WAIT) {
                 shutdown.cancel();

@@ -1,6 +1,6 @@
 //! Names and ids, checked once at the edge.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -99,6 +99,13 @@ impl FromStr for AccountPath {
             return Ok(Self::host());
         }
         text.split('/').try_fold(Self::host(), |path, name| path.child(name))
+    }
+}
+
+/// Ordered as its text.
+impl Borrow<str> for AccountPath {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -19,12 +19,21 @@ use std::{
     time::Duration,
 };
 
-use meter_agent::clock;
+use meter_agent::{
+    accounts::TaskStatus,
+    clock,
+    control::{client::Client, wire::Request},
+    ids::AccountPath,
+    labels::Labels,
+};
 use meter_common::{AccountRef, Reason, SLOTS, state};
-use meter_tests::harness::{
-    Account, Agent, Lab, LabOptions, LedgerFile, Maps, Row, Shell, assert_rows_match,
-    chat::{Chat, status},
-    must_run, pico, wait_for, wait_for_state,
+use meter_tests::{
+    bench::process::cpu_ns,
+    harness::{
+        Account, Agent, Lab, LabOptions, LedgerFile, Maps, Row, Shell, assert_rows_match,
+        chat::{Chat, status},
+        must_run, pico, wait_for, wait_for_state,
+    },
 };
 use rustix::process::{Pid, Signal, kill_process};
 

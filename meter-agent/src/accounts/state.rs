@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The state of one account. `open`, `draining` and `stopped` follow the money; `revoked` and `closed` are set
 /// and lifted by people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     Open,
     /// Nothing new is admitted; what was admitted finishes.

@@ -11,8 +11,10 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    ops::Bound,
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use meter_common::{AccountRef, Counters};
@@ -21,7 +23,7 @@ use parking_lot::Mutex;
 use crate::{
     accounts::TaskStatus,
     cashier::{Cashier, CashierError, Given},
-    clock::Timestamp,
+    clock::{self, Timestamp},
     ids::AccountPath,
     kernel::{CgroupTree, Kernel, KernelError, marks::Mark},
     trust::bundle::{self, BundleError},
@@ -181,9 +183,12 @@ impl Registry {
         // An opening and a closing exclude each other.
         let mut state = self.state.lock();
         let closed = self.cashier.close_task(account, status, Some(actor), now)?;
-        for (path, live) in state.live.iter_mut().filter(|(path, _)| path.is_within(account)) {
-            live.kept = false;
-            self.tree.unmark(path, Mark::Open);
+        let within: Vec<AccountPath> = [account].into_iter().chain(below(&state, account)).cloned().collect();
+        for path in within {
+            if let Some(live) = state.live.get_mut(&path) {
+                live.kept = false;
+                self.tree.unmark(&path, Mark::Open);
+            }
         }
         Ok(closed)
     }
@@ -195,20 +200,30 @@ impl Registry {
 
     /// Removes every cgroup with nobody in it nor below it, deepest first, but for those that are kept, and
     /// lets go of those that somebody else has removed and made again.
-    pub fn reap(&self) {
-        let mut state = self.state.lock();
-        let replaced = state.live.iter().rev().filter(|(account, live)| self.is_replaced(account, live));
-        for account in replaced.map(|(account, _)| account.clone()).collect::<Vec<_>>() {
-            self.let_go(&mut state, &account);
-            self.warn_of_stranger(&state, &account);
+    ///
+    /// It takes time for each account there is, so it looks without the lock, and at each again under it before it does
+    /// anything: nobody waits to open a task for longer than the removal of one takes. Returns how long it looked.
+    pub fn reap(&self) -> Duration {
+        let begun = clock::monotonic_ns();
+        let mut removing = 0;
+        let seen: Vec<(AccountPath, Live)> = {
+            let state = self.state.lock();
+            state.live.iter().rev().map(|(account, live)| (account.clone(), live.clone())).collect()
+        };
+        for (account, live) in &seen {
+            let (is_replaced, is_kept) = (self.is_replaced(account, live), live.kept);
+            if !is_replaced && (is_kept || self.tree.is_populated(account)) {
+                continue;
+            }
+            let found = clock::monotonic_ns();
+            if is_replaced {
+                self.let_go_of_replaced(account);
+            } else {
+                self.remove(account);
+            }
+            removing += clock::monotonic_ns() - found;
         }
-        let kept: HashSet<AccountPath> =
-            state.live.iter().filter(|(_, live)| live.kept).flat_map(|(path, _)| line(path)).collect();
-        let is_empty = |account: &&AccountPath| !kept.contains(*account) && !self.tree.is_populated(account);
-        let empty: Vec<AccountPath> = state.live.keys().rev().filter(is_empty).cloned().collect();
-        for path in empty {
-            self.remove(&mut state, &path);
-        }
+        Duration::from_nanos((clock::monotonic_ns() - begun).saturating_sub(removing))
     }
 
     /// Whether no process is in any account; then nothing is opened any more, and the daemon can end.
@@ -349,11 +364,21 @@ impl Registry {
     }
 
     /// The cgroup goes first: once it is gone nobody can enter it, and its slot can be freed.
-    fn remove(&self, state: &mut State, account: &AccountPath) {
-        if self.tree.remove(account) {
-            self.let_go(state, account);
+    fn remove(&self, account: &AccountPath) {
+        let mut state = self.state.lock();
+        let may_go = state.live.get(account).is_some_and(|live| !live.kept) && below(&state, account).next().is_none();
+        if may_go && self.tree.remove(account) {
+            self.let_go(&mut state, account);
         }
         // Else somebody entered in between; the next round looks again.
+    }
+
+    fn let_go_of_replaced(&self, account: &AccountPath) {
+        let mut state = self.state.lock();
+        if state.live.get(account).is_some_and(|live| self.is_replaced(account, live)) {
+            self.let_go(&mut state, account);
+            self.warn_of_stranger(&state, account);
+        }
     }
 
     /// The cgroup that was opened is no more.
@@ -370,6 +395,14 @@ impl Registry {
         bundle::remove(&self.trust_dir, account);
         state.live.remove(account);
     }
+}
+
+/// The accounts below one that has a cgroup, without a look at any other: they sort from its name with a slash up to
+/// what follows a slash.
+fn below<'s>(state: &'s State, account: &AccountPath) -> impl Iterator<Item = &'s AccountPath> {
+    let (first, end) = (format!("{account}/"), format!("{account}0"));
+    let names = (Bound::Included(first.as_str()), Bound::Excluded(end.as_str()));
+    state.live.range::<str, _>(names).map(|(path, _)| path)
 }
 
 /// Adds to the account's agent and to the host: tasks are many, and their rows are in the ledger.
@@ -391,6 +424,19 @@ fn line(account: &AccountPath) -> Vec<AccountPath> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_below_an_account_is_found_among_names_like_its_own() {
+        let mut state = State::default();
+        for name in ["a", "a-b", "a-b/t", "a/t", "a/t/u", "a/t-2", "a0", "a0/t", "aa"] {
+            let live = Live { id: 1, account: AccountRef { slot: 1, generation: 1 }, kept: false };
+            state.live.insert(name.parse().unwrap(), live);
+        }
+        let below = |name: &str| below(&state, &name.parse().unwrap()).map(AccountPath::as_str).collect::<Vec<_>>();
+        assert_eq!(below("a"), ["a/t", "a/t-2", "a/t/u"]);
+        assert_eq!(below("a/t"), ["a/t/u"]);
+        assert!(below("a/t/u").is_empty() && below("aa").is_empty());
+    }
 
     #[test]
     fn a_line_goes_from_the_agent_down() {

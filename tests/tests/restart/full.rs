@@ -30,6 +30,50 @@ fn a_full_map_of_cgroups_refuses_the_next_open_and_runs_nothing() {
     assert_rows_match(&lab.daemon.ledger("late"), &lab.simulator.exchanges()[1..]);
 }
 
+/// Asks the daemon for something about each of these tasks, over a few connections at one time.
+fn for_each(lab: &Lab, tasks: &[AccountPath], request: impl Fn(AccountPath) -> Request + Sync) {
+    let (socket, request) = (&lab.daemon.run_dir().join("meter.sock"), &request);
+    std::thread::scope(|scope| {
+        for part in tasks.chunks(tasks.len().div_ceil(8)) {
+            scope.spawn(move || {
+                let mut client = Client::connect(socket).unwrap();
+                for task in part {
+                    client.ask(request(task.clone())).unwrap();
+                }
+            });
+        }
+    });
+}
+
+/// As many as `METER_TASKS` says, up to all places that there are; opening them takes most of the time.
+#[test]
+fn many_tasks_are_closed_at_once_and_their_places_are_free_again() {
+    let count = std::env::var("METER_TASKS").map_or(400, |count| count.parse().unwrap());
+    let lab = Lab::with_budget(AGENT, PLENTY);
+    let tasks: Vec<AccountPath> = (0..count).map(|n| format!("{AGENT}/t{n}").parse().unwrap()).collect();
+    for_each(&lab, &tasks, |account| Request::MakeTask {
+        account,
+        budget_usd: None,
+        labels: Labels::new(),
+        extra_roots_pem: String::new(),
+    });
+    let cgroup = lab.daemon.account(AGENT).cgroups.remove(0);
+    let places = || {
+        let entries = fs::read_dir(&cgroup).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).count()
+    };
+    assert_eq!(places(), count);
+    let (before, started) = (cpu_ns(lab.daemon.pid()), clock::monotonic_ns());
+    for_each(&lab, &tasks, |account| Request::CloseTask { account, status: TaskStatus::Success });
+    let elapsed = || Duration::from_nanos(clock::monotonic_ns() - started);
+    let closed = elapsed();
+    wait_for("every place to be free", Duration::from_mins(1), || (places() == 0).then_some(()));
+    let used = Duration::from_nanos(cpu_ns(lab.daemon.pid()) - before);
+    println!("{count} closed in {closed:?}, free after {:?}, {used:?} of a core", elapsed());
+    let accounts = lab.daemon.status().accounts;
+    assert_eq!(accounts.iter().filter(|account| account.state == "closed").count(), count);
+}
+
 #[test]
 fn a_full_map_of_flows_resets_the_connection_and_counts_it() {
     let lab = Lab::with_budget(AGENT, PLENTY);
