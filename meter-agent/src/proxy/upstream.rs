@@ -202,21 +202,30 @@ impl Dialler {
 /// The address that the agent asked for, and the name's other addresses where that one fails or is slow: a
 /// redirected connect always succeeds, so the agent's own fallback never starts.
 async fn dial_any(asked: SocketAddr, host: &str) -> io::Result<TcpStream> {
-    let first = dial(asked);
-    tokio::pin!(first);
-    let asked_error = match tokio::time::timeout(FALLBACK_AFTER, &mut first).await {
+    let others = async {
+        let resolved = tokio::net::lookup_host((host, asked.port())).await;
+        resolved.into_iter().flatten().filter(|a| *a != asked).take(ADDRESSES_MAX).collect()
+    };
+    first_of(dial(asked), others).await
+}
+
+/// The asked one has a start of [`FALLBACK_AFTER`]. Nothing keeps it waiting, not even a name server that does not answer.
+async fn first_of(
+    asked: impl Future<Output = io::Result<TcpStream>>,
+    others: impl Future<Output = Vec<SocketAddr>>,
+) -> io::Result<TcpStream> {
+    tokio::pin!(asked);
+    let asked_error = match tokio::time::timeout(FALLBACK_AFTER, &mut asked).await {
         Ok(Ok(tcp)) => return Ok(tcp),
         Ok(Err(error)) => Some(error),
         Err(_) => None,
     };
-    let mut others = JoinSet::new();
-    if let Ok(resolved) = tokio::net::lookup_host((host, asked.port())).await {
-        for address in resolved.filter(|a| *a != asked).take(ADDRESSES_MAX) {
-            others.spawn(dial(address));
-        }
-    }
     let fallback = async {
-        while let Some(done) = others.join_next().await {
+        let mut dialled = JoinSet::new();
+        for address in others.await {
+            dialled.spawn(dial(address));
+        }
+        while let Some(done) = dialled.join_next().await {
             if let Ok(Ok(tcp)) = done {
                 return Some(tcp);
             }
@@ -228,13 +237,13 @@ async fn dial_any(asked: SocketAddr, host: &str) -> io::Result<TcpStream> {
         return fallback.await.ok_or(error);
     }
     tokio::select! {
-        tcp = &mut first => match tcp {
+        tcp = &mut asked => match tcp {
             Ok(tcp) => Ok(tcp),
             Err(error) => fallback.await.ok_or(error),
         },
         tcp = &mut fallback => match tcp {
             Some(tcp) => Ok(tcp),
-            None => first.await,
+            None => asked.await,
         },
     }
 }
@@ -315,5 +324,40 @@ impl Write for Upstream {
             Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn slow(address: SocketAddr) -> io::Result<TcpStream> {
+        tokio::time::sleep(FALLBACK_AFTER * 2).await;
+        dial(address).await
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_slow_waits_for_no_name_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let reached = tokio::time::timeout(DIAL_MAX, first_of(slow(address), pending())).await;
+        assert_eq!(reached.unwrap().unwrap().peer_addr().unwrap(), address);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_dead_or_silent_is_replaced_by_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for silent in [false, true] {
+            let asked = async { if silent { pending().await } else { Err(io::ErrorKind::ConnectionRefused.into()) } };
+            let reached = first_of(asked, ready(vec![address])).await.unwrap();
+            assert_eq!(reached.peer_addr().unwrap(), address);
+        }
+        let refused = first_of(ready(Err(io::ErrorKind::ConnectionRefused.into())), ready(Vec::new())).await;
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 }
