@@ -10,13 +10,15 @@ use tracing::info;
 
 use super::{
     admission::{Ready, ReadyBody, Refusal, admit, is_signed},
-    answer::{AnswerBody, AnswerSource, Framing, Metered, Tap, failed_grpc},
+    answer::{AnswerBody, Framing, Metered, failed_grpc},
     body::{RequestBody, Taken, discard},
     connections::Busy,
     cut::Shape,
     http::{Session, content_length, media_type, remove_hop_by_hop, remove_named_by_connection, takes_trailers},
     live::Live,
     payment, problem, socket,
+    source::AnswerSource,
+    tap::Tap,
     upstream::SendError,
 };
 use crate::{

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{
     Shared,
-    answer::Tap,
     body::{Sent, Taken},
     running::{self, Running},
+    tap::Tap,
 };
 use crate::{
     cashier::Hold,

@@ -4,7 +4,7 @@
 //! keep to the ceiling, reasoning that nobody bounds, a price list that is wrong. Looked at now and then: an answer may
 //! run past its hold by as much as passes between two looks.
 
-use super::{answer::Tap, problem};
+use super::{problem, tap::Tap};
 use crate::{
     cashier::Hold,
     exchange::Exchange,
