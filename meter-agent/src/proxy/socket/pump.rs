@@ -23,7 +23,6 @@ use crate::{
     cashier::{Asked, CashierError, DurableWait},
     clock,
     exchange::End,
-    ids::ExchangeId,
     usage::{
         Problem,
         websocket::{Decoder, Event, close},
@@ -268,8 +267,8 @@ async fn durable(wait: Option<DurableWait>, turns: &Mutex<Turns>) -> Result<(), 
     wait.wait().await.map_err(|error| Ended::Closing(fault(error)))
 }
 
-/// A client's frames have a mask that a server can't guess (RFC 6455, section 10.3); an id's last bytes are random.
+/// A client's frames have a mask that a server can't guess (RFC 6455, section 10.3).
 fn mask() -> [u8; 4] {
-    let [.., a, b, c, d] = *ExchangeId::new().0.as_bytes();
+    let [a, b, c, d, ..] = *uuid::Uuid::new_v4().as_bytes();
     [a, b, c, d]
 }
