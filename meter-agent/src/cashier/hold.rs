@@ -2,11 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
+use parking_lot::MutexGuard;
 use tokio::sync::oneshot;
 
-use super::{Cashier, CashierError};
+use super::{Books, Cashier, CashierError};
 use crate::{
-    accounts::{Charged, Grant, Posting},
+    accounts::{AccountId, Changes, Charged, Grant, Line, Posting},
     clock,
     exchange::Row,
     ids::{AccountPath, ExchangeId},
@@ -133,14 +134,9 @@ impl Hold {
         books.publish_line(id);
         let line = books.accounts.line(id);
         let resolves = Resolves { hold: record.id, amount: self.amount, tokens: record.tokens };
-        let wake = cashier.writer.push(Op::Release { line: line.clone(), resolves }, None);
+        cashier.writer.push_quietly(Op::Release { line: line.clone(), resolves }, None);
         cashier.tell(&mut books, &changes);
-        line.iter().for_each(|&at| cashier.release_if_unused(&mut books, at));
-        let told = cashier.serve(&mut books, &line);
-        drop(books);
-        cashier.writer.wake(&wake);
-        cashier.writer.wake_up();
-        told.tell();
+        cashier.freed(books, &line);
     }
 
     /// Takes the hold out of its owner's hands: whoever has the parts finishes it.
@@ -176,24 +172,40 @@ impl Drop for Hold {
 
 impl Cashier {
     /// Memory and book at once, so that the very next connect sees them; the ledger's row follows.
-    pub(super) fn end_hold(&self, record: &HoldRecord, amount: Pico, mut row: Row) {
+    pub(super) fn end_hold(&self, record: &HoldRecord, amount: Pico, row: Row) {
         let id = record.account;
         let mut books = self.books.lock();
-        books.label(id, &mut row);
         let changes = books.accounts.settle(id, &record.held(amount), &row.posting(Some(record.tokens)));
+        let resolves = Resolves { hold: record.id, amount, tokens: record.tokens };
+        let line = self.post(&mut books, id, row, Some(resolves), &changes);
+        self.freed(books, &line);
+    }
+
+    /// A row whose charge has changed the accounts: it is labelled, counted, published, queued and told. The writer is
+    /// woken by the caller once the lock is free.
+    pub(super) fn post(
+        &self,
+        books: &mut Books,
+        id: AccountId,
+        mut row: Row,
+        resolves: Option<Resolves>,
+        changes: &Changes,
+    ) -> Line {
+        books.label(id, &mut row);
         books.accounts.count(id, row.exchanges(), row.refusals());
         books.publish_line(id);
         let line = books.accounts.line(id);
-        let resolves = Some(Resolves { hold: record.id, amount, tokens: record.tokens });
-        let charged = Charged { at: row.time, cost: row.cost_usd, held: Some(amount) };
-        let wake = self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves }, None);
-        self.tell(&mut books, &changes);
-        self.observe(&mut books, &line, &charged);
+        let charged = Charged { at: row.time, cost: row.cost_usd, held: resolves.map(|r| r.amount) };
+        self.writer.push_quietly(Op::Row { line: line.clone(), row: Box::new(row), resolves }, None);
+        self.tell(books, changes);
+        self.observe(books, &line, &charged);
+        line
+    }
+
+    /// A hold on the path has ended: slots that nothing needs any more go back, and whoever waited is looked at. Frees
+    /// the lock.
+    pub(super) fn freed(&self, mut books: MutexGuard<'_, Books>, line: &Line) {
         line.iter().for_each(|&at| self.release_if_unused(&mut books, at));
-        let told = self.serve(&mut books, &line);
-        drop(books);
-        self.writer.wake(&wake);
-        self.writer.wake_up();
-        told.tell();
+        self.serve_line(books, line);
     }
 }

@@ -64,7 +64,7 @@ use self::{pace::Gates, refusals::Refusals, results::Jobs, slots::Slots, waiting
 pub use crate::accounts::Plan;
 pub use crate::exchange::RequestLine;
 use crate::{
-    accounts::{AccountId, Accounts, Change, Charged, QUARTERS_KEPT, State, quarter},
+    accounts::{AccountId, Accounts, Change, QUARTERS_KEPT, State, quarter},
     clock::Timestamp,
     exchange::Row,
     ids::AccountPath,
@@ -150,22 +150,17 @@ impl Cashier {
         let mut books = self.books.lock();
         let id = books.accounts.id(&row.account).unwrap_or(AccountId::HOST);
         row.account = books.accounts.get(id).path.clone();
-        books.label(id, &mut row);
-        books.accounts.count(id, row.exchanges(), row.refusals());
         if gathers {
+            books.label(id, &mut row);
+            books.accounts.count(id, row.exchanges(), row.refusals());
             let rows = books.refusals.add(id, row, has_room);
             self.write_rows(&books, rows);
             return;
         }
-        let line = books.accounts.line(id);
         let changes = books.accounts.charge(id, &row.posting(None));
-        books.publish_line(id);
-        let charged = Charged { at: row.time, cost: row.cost_usd, held: None };
-        let wake = self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves: None }, None);
-        self.tell(&mut books, &changes);
-        self.observe(&mut books, &line, &charged);
+        self.post(&mut books, id, row, None, &changes);
         drop(books);
-        self.writer.wake(&wake);
+        self.writer.wake_up();
     }
 
     /// Writes the refusals that have gathered in the minutes that are over; to be called every few seconds.

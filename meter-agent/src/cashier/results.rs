@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{Books, Cashier, Hold};
 use crate::{
-    accounts::{AccountId, Charged},
+    accounts::AccountId,
     clock::Timestamp,
     exchange::{
         Row,
@@ -125,15 +125,10 @@ impl Cashier {
         books.jobs.waiting.insert(key, Job::Pending { record, amount: hold.amount });
         // The mark comes first: an order without its row is still waited for.
         self.remember(provider, &result.id, pending, time);
-        let wake = self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves: None }, None);
+        self.writer.push_quietly(Op::Row { line: line.clone(), row: Box::new(row), resolves: None }, None);
         self.tell(&mut books, &changes);
-        line.iter().for_each(|&at| self.release_if_unused(&mut books, at));
         // Those who waited for this hold wait for an exchange that has ended.
-        let told = self.serve(&mut books, &line);
-        drop(books);
-        self.writer.wake(&wake);
-        self.writer.wake_up();
-        told.tell();
+        self.freed(books, &line);
     }
 
     /// Charges the row that shows a result, in place of what its order had set aside or was charged. `own` is the
@@ -219,31 +214,17 @@ impl Cashier {
         let id = record.account;
         row.account.clone_from(&books.accounts.get(id).path);
         row.held_usd = amount;
-        books.label(id, &mut row);
         let posting = row.posting(Some(record.tokens));
         let changes = books.accounts.settle_parked(id, &record.held(amount), &posting);
-        books.accounts.count(id, row.exchanges(), row.refusals());
-        books.publish_line(id);
-        let line = books.accounts.line(id);
-        let resolves = Some(Resolves { hold: record.id, amount, tokens: record.tokens });
-        let charged = Charged { at: row.time, cost: row.cost_usd, held: Some(amount) };
-        self.writer.wake(&self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves }, None));
-        self.tell(books, &changes);
-        self.observe(books, &line, &charged);
+        let resolves = Resolves { hold: record.id, amount, tokens: record.tokens };
+        self.post(books, id, row, Some(resolves), &changes);
     }
 
     fn correct(&self, id: AccountId, mut row: Row) {
         let mut books = self.books.lock();
         row.account.clone_from(&books.accounts.get(id).path);
-        books.label(id, &mut row);
         let changes = books.accounts.charge(id, &row.posting(None));
-        books.accounts.count(id, row.exchanges(), row.refusals());
-        books.publish_line(id);
-        let line = books.accounts.line(id);
-        let charged = Charged { at: row.time, cost: row.cost_usd, held: None };
-        self.writer.wake(&self.writer.push(Op::Row { line: line.clone(), row: Box::new(row), resolves: None }, None));
-        self.tell(&mut books, &changes);
-        self.observe(&mut books, &line, &charged);
+        self.post(&mut books, id, row, None, &changes);
         // It may have given money back.
         self.wake_all(books);
     }

@@ -172,23 +172,22 @@ impl Cashier {
         Some(Ticket { cashier: Arc::clone(self), number, asked, told, wait })
     }
 
-    /// Admits those who waited for what has just ended on a path.
-    pub(super) fn serve(&self, books: &mut Books, line: &Line) -> Told {
+    /// Admits those who waited for what has just ended on a path. Frees the lock.
+    pub(super) fn serve_line(&self, mut books: MutexGuard<'_, Books>, line: &Line) {
         let mut told = Told(Vec::new());
         if !books.waiting.is_empty() {
-            line.iter().for_each(|&on| self.serve_queue(books, on, &mut told));
+            line.iter().for_each(|&on| self.serve_queue(&mut books, on, &mut told));
         }
-        told
-    }
-
-    /// One who stood in the way may have left: what comes behind may fit. Frees the lock.
-    fn serve_behind(&self, mut books: MutexGuard<'_, Books>, asked: &Asked) {
-        let Some(id) = books.slots.owner(asked.account) else { return self.wake_all(books) };
-        let line = books.accounts.line(id);
-        let told = self.serve(&mut books, &line);
         drop(books);
         self.writer.wake_up();
         told.tell();
+    }
+
+    /// One who stood in the way may have left: what comes behind may fit. Frees the lock.
+    fn serve_behind(&self, books: MutexGuard<'_, Books>, asked: &Asked) {
+        let Some(id) = books.slots.owner(asked.account) else { return self.wake_all(books) };
+        let line = books.accounts.line(id);
+        self.serve_line(books, &line);
     }
 
     /// Looks at everyone who waits: limits, states or the time have changed. Frees the lock.
