@@ -62,6 +62,16 @@ impl AccountPath {
         Some(self.0.rsplit_once('/').map_or_else(Self::host, |(up, _)| Self(up.into())))
     }
 
+    /// The account itself, and every one above it up to the host.
+    pub fn line(&self) -> impl Iterator<Item = Self> + use<> {
+        std::iter::successors(Some(self.clone()), Self::parent)
+    }
+
+    /// Whether it lies below an agent.
+    pub fn is_task(&self) -> bool {
+        self.0.contains('/')
+    }
+
     /// The agent this account belongs to: its first segment.
     pub fn agent_name(&self) -> &str {
         self.0.split('/').next().unwrap_or(&self.0)

@@ -55,15 +55,7 @@ fn kinds(notices: &[Notice]) -> Vec<EventKind> {
 }
 
 fn quote(amount: i64) -> Quote {
-    Quote {
-        input: Pico::new(amount),
-        per_output_token: Pico::ZERO,
-        input_tokens: 0,
-        choices: 1,
-        output_ceiling: 0,
-        stated: true,
-        can_clamp: false,
-    }
+    Quote::fixed(Pico::new(amount))
 }
 
 #[test]

@@ -62,8 +62,7 @@ impl Cashier {
     /// The account itself, or the nearest above it, that is a closed task.
     pub fn closed_at(&self, path: &AccountPath) -> Option<AccountPath> {
         let books = self.books.lock();
-        let line = std::iter::successors(Some(path.clone()), AccountPath::parent);
-        let mut known = line.filter_map(|at| books.accounts.id(&at)).map(|id| books.accounts.get(id));
+        let mut known = path.line().filter_map(|at| books.accounts.id(&at)).map(|id| books.accounts.get(id));
         known.find(|at| at.state == State::Closed).map(|at| at.path.clone())
     }
 

@@ -70,15 +70,7 @@ pub(super) fn process() -> Process {
 
 /// A request that costs at most `amount` and leaves nothing to clamp.
 pub(super) fn fixed(amount: i64) -> Quote {
-    Quote {
-        input: Pico::new(amount),
-        per_output_token: Pico::ZERO,
-        input_tokens: 0,
-        choices: 1,
-        output_ceiling: 0,
-        stated: true,
-        can_clamp: false,
-    }
+    Quote::fixed(Pico::new(amount))
 }
 
 pub(super) fn asked(account: AccountRef, amount: i64) -> Asked {

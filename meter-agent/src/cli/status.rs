@@ -70,8 +70,7 @@ pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
 
 /// A task whose processes have ended, and of which nothing is to be done.
 fn has_ended(report: &AccountReport) -> bool {
-    let is_task = report.account.parent().is_some_and(|above| !above.is_host());
-    is_task
+    report.account.is_task()
         && report.cgroups.is_empty()
         && report.held_usd == Pico::ZERO
         && ["open", "stopped", "closed"].contains(&report.state.as_str())

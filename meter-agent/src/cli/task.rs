@@ -129,7 +129,7 @@ fn close(out: &mut impl Write, args: &Close, config: &Config) -> anyhow::Result<
 /// What is no task is found out before a daemon is started for it.
 fn task(text: &str) -> Result<AccountPath, String> {
     let account: AccountPath = text.parse().map_err(|error: NameError| error.to_string())?;
-    if account.parent().is_none_or(|above| above.is_host()) {
+    if !account.is_task() {
         let agent = if account.is_host() { "research" } else { account.as_str() };
         return Err(format!("`{account}` is no task; name one below an agent, like {agent}/nightly-7"));
     }

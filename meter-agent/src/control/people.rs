@@ -118,8 +118,7 @@ impl Service {
         if labels.is_empty() || self.account_of(peer)?.is_none() {
             return Ok(());
         }
-        let line = std::iter::successors(Some(account.clone()), AccountPath::parent);
-        let Some(known) = line.into_iter().find_map(|at| self.cashier.status_of(&at)) else { return Ok(()) };
+        let Some(known) = account.line().find_map(|at| self.cashier.status_of(&at)) else { return Ok(()) };
         let other = labels.iter().find(|(key, value)| known.labels.get(*key).is_some_and(|own| own != *value));
         other.map_or(Ok(()), |(key, _)| {
             let message = format!(
@@ -133,7 +132,7 @@ impl Service {
 
 /// Whether a process may open and close that task: from outside any, from inside an account those below it.
 fn may_open(inside: Option<&AccountPath>, account: &AccountPath) -> Result<(), Fault> {
-    if account.is_host() || account.parent().is_none_or(|above| above.is_host()) {
+    if !account.is_task() {
         let message = format!("{account} is no task; name one below its agent, like {}/nightly-7", account.agent());
         return Err(Fault::new(FaultKind::Malformed, message));
     }

@@ -283,7 +283,7 @@ impl Registry {
         add(&AccountPath::host(), &self.kernel.counters(meter_common::HOST_SLOT)?);
         for (account, live) in &state.live {
             let counted = self.kernel.counters(live.account.slot)?;
-            std::iter::successors(Some(account.clone()), AccountPath::parent).for_each(|above| add(&above, &counted));
+            account.line().for_each(|above| add(&above, &counted));
         }
         Ok(sums)
     }
@@ -353,8 +353,7 @@ impl Registry {
 
     /// Below an account's cgroup its processes may make what they like, and are metered there.
     fn warn_of_stranger(&self, state: &State, account: &AccountPath) {
-        let above = std::iter::successors(account.parent(), AccountPath::parent);
-        if self.tree.is_populated(account) && !above.into_iter().any(|above| state.live.contains_key(&above)) {
+        if self.tree.is_populated(account) && !account.line().skip(1).any(|above| state.live.contains_key(&above)) {
             tracing::warn!(
                 %account,
                 "somebody else made its cgroup, and the processes in it are not metered; end them, or start them with \
@@ -415,8 +414,7 @@ fn keep_counters(ended: &mut BTreeMap<AccountPath, Counters>, account: &AccountP
 
 /// The accounts from the agent down to this one; the host has no cgroup.
 fn line(account: &AccountPath) -> Vec<AccountPath> {
-    let mut line: Vec<AccountPath> =
-        std::iter::successors(Some(account.clone()), AccountPath::parent).filter(|a| !a.is_host()).collect();
+    let mut line: Vec<AccountPath> = account.line().filter(|a| !a.is_host()).collect();
     line.reverse();
     line
 }

@@ -66,6 +66,19 @@ pub struct Quote {
 }
 
 impl Quote {
+    /// Of a request that costs that and no more, whatever is answered.
+    pub const fn fixed(amount: Pico) -> Self {
+        Self {
+            input: amount,
+            per_output_token: Pico::ZERO,
+            input_tokens: 0,
+            choices: 1,
+            output_ceiling: 0,
+            stated: true,
+            can_clamp: false,
+        }
+    }
+
     /// Of a request that costs nothing.
     pub(super) fn nothing(facts: &RequestFacts) -> Self {
         Self {

@@ -30,15 +30,7 @@ pub(super) fn quote(amount: Pico, otherwise: Option<Quote>) -> Quote {
     match otherwise {
         // One or the other is charged.
         Some(quote) => Quote { input: quote.input.max(amount), ..quote },
-        None => Quote {
-            input: amount,
-            per_output_token: Pico::ZERO,
-            input_tokens: 0,
-            choices: 1,
-            output_ceiling: 0,
-            stated: true,
-            can_clamp: false,
-        },
+        None => Quote::fixed(amount),
     }
 }
 
