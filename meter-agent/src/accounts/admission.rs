@@ -81,9 +81,9 @@ impl Accounts {
         let mut loose = self.forbidden(&line, ask)?;
         let enforced = self.room(&line, ask.category, Holds::Counted, ask.degraded, Account::is_enforced);
         let mut grant = match enforced.fit(ask.quote, &policy) {
-            Some(grant) if grant.crowded => self.not_for_others(&line, ask, grant)?,
+            Some(grant) if grant.crowded => self.not_for_others(&line, ask, &policy, grant)?,
             Some(grant) => grant,
-            None => return Err(self.deny(&line, ask)),
+            None => return Err(self.deny(&line, ask, &policy)),
         };
         grant.overage = self.is_beyond(&line, ask, &policy);
         loose = loose.or_else(|| self.over(&line, ask)).or_else(|| self.would_deny(&line, ask));
@@ -202,7 +202,7 @@ impl Account {
     }
 
     /// What falls under a category falls under `any` too.
-    fn each(&mut self, category: Category, mut change: impl FnMut(&mut super::Tally)) {
+    pub(super) fn each(&mut self, category: Category, mut change: impl FnMut(&mut super::Tally)) {
         change(self.tally_mut(Category::ANY));
         if category != Category::ANY {
             change(self.tally_mut(category));

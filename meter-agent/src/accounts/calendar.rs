@@ -42,20 +42,27 @@ impl Calendar {
         before != self.starts
     }
 
-    pub fn set_zone(&mut self, zone: TimeZone, now: Timestamp) {
-        *self = Self::new(zone, now);
+    pub fn set_zone(&mut self, zone: &TimeZone, now: Timestamp) {
+        if self.zone != *zone {
+            *self = Self::new(zone.clone(), now);
+        }
     }
 
     pub const fn starts(&self) -> &Starts {
         &self.starts
     }
 
+    /// When the window that is current now began; `None` for one that does not begin by the clock.
+    pub fn start(&self, window: Window) -> Option<Timestamp> {
+        RECURRING.iter().position(|w| *w == window).map(|index| self.starts[index])
+    }
+
     /// When the window that is current now ends; `None` for one that does not.
     pub fn reset(&self, window: Window) -> Option<Timestamp> {
-        let index = RECURRING.iter().position(|w| *w == window)?;
-        let start = zoned(&self.zone, self.starts[index]);
+        let began = self.start(window)?;
+        let start = zoned(&self.zone, began);
         let next = match window {
-            Window::Hour => return Some(Timestamp::from_micros(self.starts[index].micros() + 4 * QUARTER_MICROS)),
+            Window::Hour => return Some(Timestamp::from_micros(began.micros() + 4 * QUARTER_MICROS)),
             Window::Day => start.tomorrow(),
             Window::Week => start.checked_add(1.week()),
             Window::Month => start.checked_add(1.month()),

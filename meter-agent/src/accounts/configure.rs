@@ -71,10 +71,7 @@ impl Accounts {
     /// Puts the plan into force in place of the one before. Accounts that it names are made; `made` gets them, the
     /// highest first.
     pub fn set_plan(&mut self, plan: &Plan, made: &mut Vec<AccountId>) -> Changes {
-        if self.zone != plan.zone {
-            self.zone = plan.zone.clone();
-            self.calendar.set_zone(plan.zone.clone(), self.now);
-        }
+        self.calendar.set_zone(&plan.zone, self.now);
         for (path, _) in &plan.agents {
             self.ensure(path, made);
         }

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use super::{
     Account, AccountId, Accounts, Ask, Denied, Grant, Limit, LimitKey, Loose, Obstacle, State,
     policy::{AtLimit, Effective},
-    room::{Holds, clampable},
+    room::{Holds, amounts_at, clampable},
 };
 use crate::{
     clock::Timestamp,
     measure::{Amounts, Measure, Unit},
-    money::Pico,
     usage::{BudgetFacts, Remedy},
 };
 
@@ -90,7 +89,7 @@ impl Accounts {
         self.lists(&self.line(id), model)
     }
 
-    pub(super) fn lists(&self, line: &[AccountId], model: Option<&str>) -> Result<Option<Loose>, AccountId> {
+    fn lists(&self, line: &[AccountId], model: Option<&str>) -> Result<Option<Loose>, AccountId> {
         let forbids = |account: &Account| match model {
             Some(model) => !account.configured.models.permit(model),
             None => !account.configured.models.allow.is_empty(),
@@ -109,8 +108,13 @@ impl Accounts {
     }
 
     /// A grant below what is asked is none while waiting for other holds gives all of it.
-    pub(super) fn not_for_others(&self, line: &[AccountId], ask: &Ask<'_>, grant: Grant) -> Result<Grant, Denied> {
-        let policy = &self.policy_in_force(line);
+    pub(super) fn not_for_others(
+        &self,
+        line: &[AccountId],
+        ask: &Ask<'_>,
+        policy: &Effective,
+        grant: Grant,
+    ) -> Result<Grant, Denied> {
         let without = self.room(line, ask.category, Holds::OnlyParked, ask.degraded, Account::is_enforced);
         if !ask.patient || without.fit(ask.quote, policy).is_none_or(|grant| grant.crowded) {
             return Ok(grant);
@@ -123,12 +127,11 @@ impl Accounts {
     }
 
     /// Why it does not fit: for other holds alone, or at all.
-    pub(super) fn deny(&mut self, line: &[AccountId], ask: &Ask<'_>) -> Denied {
-        let policy = self.policy_in_force(line);
-        let (owner, limit) = self.tightest(line, ask, Account::is_enforced, least_output(ask, &policy));
+    pub(super) fn deny(&mut self, line: &[AccountId], ask: &Ask<'_>, policy: &Effective) -> Denied {
+        let (owner, limit) = self.tightest(line, ask, Account::is_enforced, least_output(ask, policy));
         let facts = Box::new(self.facts(owner, limit.as_ref(), ask));
         let without = self.room(line, ask.category, Holds::OnlyParked, ask.degraded, Account::is_enforced);
-        if ask.patient && self.get(owner).holds > 0 && without.fit(ask.quote, &policy).is_some() {
+        if ask.patient && self.get(owner).holds > 0 && without.fit(ask.quote, policy).is_some() {
             return Denied::Wait { on: owner, facts };
         }
         if let (AtLimit::Degrade(by), false, Some(_)) = (&self.get(owner).policy.at_limit, ask.degraded, &limit) {
@@ -147,21 +150,18 @@ impl Accounts {
         counts: impl Fn(&Account) -> bool,
         output: u64,
     ) -> (AccountId, Option<Limit>) {
-        let needed = Amounts { usd: ask.quote.worst_at(output), tokens: ask.quote.tokens_at(output), requests: 1 };
+        let needed = amounts_at(ask.quote, output);
         let all = line.iter().filter(|&&at| counts(self.get(at))).flat_map(|&at| {
             let limits = self.get(at).limits.iter().filter(|limit| limit.key.category.covers(ask.category));
             limits.map(move |limit| (at, *limit))
         });
         let lacking = all.map(|(at, limit)| {
-            let account = self.get(at);
-            let extra = if ask.degraded && limit.key.unit == Unit::Usd { account.allowance().get() } else { 0 };
-            let free = self.free(account, &limit, Holds::Counted).saturating_add(extra);
+            let free = self.free_with_allowance(self.get(at), &limit, Holds::Counted, ask.degraded);
             (free.saturating_sub(needed.of(limit.key.unit)), at, limit)
         });
         let lacking = lacking.filter(|(over, ..)| *over < 0);
         // Dollars first: a limit in another unit is named where no money is lacking.
-        let order = |limit: &Limit| Unit::ALL.iter().position(|unit| *unit == limit.key.unit);
-        match lacking.min_by_key(|(over, _, limit)| (order(limit), *over)) {
+        match lacking.min_by_key(|(over, _, limit)| (limit.key.unit, *over)) {
             Some((_, at, limit)) => (at, Some(limit)),
             None => (line[0], None),
         }
@@ -181,23 +181,18 @@ impl Accounts {
                 category: ask.category.as_str(),
                 spent: zero,
                 held: zero,
-                needed: Measure { unit: Unit::Usd, amount: needed(ask, policy).get() },
+                needed: Measure { unit: Unit::Usd, amount: needed(ask, policy).usd.get() },
                 reset: None,
                 remedy: Remedy::Ceiling,
             };
-        };
-        let needed = match limit.key.unit {
-            Unit::Usd => needed(ask, policy).get(),
-            Unit::Tokens => needed_tokens(ask, policy),
-            Unit::Requests => 1,
         };
         BudgetFacts {
             account: account.path.to_string(),
             limit: limit.describe(),
             category: limit.key.category.as_str(),
-            spent: limit.measure(account.used(limit.key, self.calendar.starts())),
+            spent: limit.measure(self.used_of(account, limit)),
             held: limit.measure(account.held_of(limit)),
-            needed: limit.measure(needed),
+            needed: limit.measure(needed(ask, policy).of(limit.key.unit)),
             reset: self.calendar.reset(limit.key.window).map(Timestamp::rfc3339),
             remedy: match limit.key.unit {
                 Unit::Usd if limit.key == LimitKey::BUDGET => Remedy::Fund,
@@ -208,16 +203,12 @@ impl Accounts {
     }
 }
 
-/// The least money that would have had to fit.
-fn needed(ask: &Ask<'_>, policy: &Effective) -> Pico {
-    ask.quote.worst_at(least_output(ask, policy))
+/// The least that would have had to fit.
+fn needed(ask: &Ask<'_>, policy: &Effective) -> Amounts {
+    amounts_at(ask.quote, least_output(ask, policy))
 }
 
-fn needed_tokens(ask: &Ask<'_>, policy: &Effective) -> i64 {
-    ask.quote.tokens_at(least_output(ask, policy))
-}
-
-pub(super) fn least_output(ask: &Ask<'_>, policy: &Effective) -> u64 {
+fn least_output(ask: &Ask<'_>, policy: &Effective) -> u64 {
     let whole = ask.quote.output_ceiling;
     if clampable(ask.quote, policy.clamp) { whole.min(policy.min_output_tokens) } else { whole }
 }

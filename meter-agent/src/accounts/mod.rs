@@ -164,14 +164,10 @@ impl Account {
 
     /// Posts what is known to have been used in a quarter of an hour; quarter 0 is before all that are kept.
     pub fn post_quarter(&mut self, category: Category, quarter: i64, used: Amounts) {
-        let post = |tally: &mut Tally| match quarter {
+        self.each(category, |tally| match quarter {
             0 => tally.post_before(used),
             quarter => tally.post(Timestamp::from_micros(quarter.saturating_mul(QUARTER_MICROS)), used),
-        };
-        post(self.tally_mut(Category::ANY));
-        if category != Category::ANY {
-            post(self.tally_mut(category));
-        }
+        });
     }
 
     /// What is set aside of what a limit counts, in its unit.
@@ -218,7 +214,6 @@ impl Account {
 pub struct Accounts {
     nodes: Vec<Account>,
     by_path: HashMap<AccountPath, AccountId>,
-    zone: TimeZone,
     calendar: Calendar,
     /// The time as it was last told.
     now: Timestamp,
@@ -233,8 +228,7 @@ impl Accounts {
         Self {
             by_path: HashMap::from([(host.path.clone(), AccountId::HOST)]),
             nodes: vec![host],
-            calendar: Calendar::new(zone.clone(), now),
-            zone,
+            calendar: Calendar::new(zone, now),
             now,
             deadline: None,
         }

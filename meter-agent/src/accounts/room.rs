@@ -34,16 +34,15 @@ impl Room {
         }
         let most = policy.max_output_tokens.unwrap_or(u64::MAX);
         let whole = quote.output_ceiling;
-        let fits = self.ceiling(quote).min(policy.max_cost.map_or(u64::MAX, |cost| quote.tokens_within(cost)));
+        let asked = whole.min(most).min(policy.max_cost.map_or(u64::MAX, |cost| quote.tokens_within(cost)));
         let input_fits = self.input_fits(quote) && policy.max_cost.is_none_or(|cost| quote.input <= cost);
         if !input_fits {
             return None;
         }
-        let ceiling = whole.min(most).min(fits);
+        let ceiling = asked.min(self.ceiling(quote));
         if ceiling == whole {
             return Some(Grant::of(quote, whole, None));
         }
-        let asked = whole.min(most).min(policy.max_cost.map_or(u64::MAX, |cost| quote.tokens_within(cost)));
         // A policy's own ceiling may be lower than what is worth setting for want of money.
         let least = policy.min_output_tokens.min(most);
         let clamp = clampable(quote, policy.clamp) && ceiling >= least;
@@ -75,9 +74,13 @@ impl Room {
 
 impl Grant {
     fn of(quote: &Quote, ceiling: u64, clamp: Option<u64>) -> Self {
-        let amounts = Amounts { usd: quote.worst_at(ceiling), tokens: quote.tokens_at(ceiling), requests: 1 };
-        Self { amounts, clamp, crowded: false, would_refuse: None, overage: false }
+        Self { amounts: amounts_at(quote, ceiling), clamp, crowded: false, would_refuse: None, overage: false }
     }
+}
+
+/// The worst case of a request at an output ceiling.
+pub(super) fn amounts_at(quote: &Quote, output: u64) -> Amounts {
+    Amounts { usd: quote.worst_at(output), tokens: quote.tokens_at(output), requests: 1 }
 }
 
 /// Only a request that left the ceiling open is given one, unless the policy says otherwise: what the agent asked for
@@ -110,7 +113,7 @@ impl Account {
 impl Accounts {
     /// What a limit still allows to be used; negative when overdrawn. Holds are not in it.
     pub fn left(&self, account: &Account, limit: &Limit) -> i64 {
-        limit.amount.saturating_sub(account.used(limit.key, self.calendar.starts()))
+        limit.amount.saturating_sub(self.used_of(account, limit))
     }
 
     /// What a limit still allows to be held.
@@ -120,6 +123,12 @@ impl Accounts {
             Holds::OnlyParked => tally.parked.of(limit.key.unit),
         });
         self.left(account, limit).saturating_sub(held)
+    }
+
+    /// As [`Self::free`], with the allowance that a cheaper model has beyond limits in dollars.
+    pub(super) fn free_with_allowance(&self, account: &Account, limit: &Limit, holds: Holds, degraded: bool) -> i64 {
+        let extra = if degraded && limit.key.unit == Unit::Usd { account.allowance() } else { Pico::ZERO };
+        self.free(account, limit, holds).saturating_add(extra.get())
     }
 
     /// The room on a path for a category, under the limits of the accounts that `counts` names.
@@ -137,10 +146,8 @@ impl Accounts {
             if account.limits.is_empty() || !counts(account) {
                 continue;
             }
-            let allowance = if degraded { account.allowance().get() } else { 0 };
             for limit in account.limits.iter().filter(|limit| limit.key.category.covers(category)) {
-                let extra = if limit.key.unit == Unit::Usd { allowance } else { 0 };
-                room.tighten(limit.key.unit, self.free(account, limit, holds).saturating_add(extra));
+                room.tighten(limit.key.unit, self.free_with_allowance(account, limit, holds, degraded));
             }
         }
         room
@@ -149,8 +156,7 @@ impl Accounts {
     /// Whether a request fits one limit, whatever the others say.
     pub(super) fn fits_alone(&self, account: &Account, limit: &Limit, ask: &Ask<'_>) -> bool {
         let mut room = Room::default();
-        let extra = if ask.degraded { account.allowance().get() } else { 0 };
-        room.tighten(limit.key.unit, self.free(account, limit, Holds::Counted).saturating_add(extra));
+        room.tighten(limit.key.unit, self.free_with_allowance(account, limit, Holds::Counted, ask.degraded));
         room.fit(ask.quote, &account.policy).is_some()
     }
 

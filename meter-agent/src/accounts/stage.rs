@@ -11,7 +11,6 @@ use smallvec::SmallVec;
 
 use super::{
     Account, AccountId, Accounts, Category, Limit, LimitKey, Line,
-    calendar::RECURRING,
     policy::{AtLimit, Effective, Throttle},
 };
 use crate::{clock::Timestamp, measure::Unit, money::Pico};
@@ -179,8 +178,7 @@ impl Accounts {
 
     /// When the limit's window began; the same for ever where it has none.
     pub(super) fn start_of(&self, key: LimitKey) -> Timestamp {
-        let index = RECURRING.iter().position(|window| *window == key.window);
-        index.map_or(Timestamp::default(), |index| self.calendar().starts()[index])
+        self.calendar().start(key.window).unwrap_or_default()
     }
 }
 

@@ -6,7 +6,7 @@
 
 use smallvec::SmallVec;
 
-use super::{AccountId, Accounts, Ask, State, calendar::RECURRING};
+use super::{AccountId, Accounts, Ask, State};
 use crate::money::Pico;
 
 /// An account's state as it is now, told because it changed or because a draining account has nothing
@@ -110,8 +110,7 @@ impl Accounts {
     /// Whether a window of a limit of all dollars began after the account stopped.
     fn has_begun_anew(&self, id: AccountId) -> bool {
         let account = self.get(id);
-        let starts = self.calendar().starts();
-        let began = |window| RECURRING.iter().position(|w| *w == window).is_some_and(|i| starts[i] > account.since);
+        let began = |window| self.calendar().start(window).is_some_and(|at| at > account.since);
         account.limits.iter().any(|limit| limit.key.is_any_money() && began(limit.key.window))
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::{
-    AccountId, Accounts, Category, Limit, LimitKey, QUARTER_MICROS,
+    AccountId, Accounts, Category, Limit, LimitKey, QUARTER_MICROS, Window,
     policy::{AtLimit, Reaction},
     stage::{Mark, Passed},
 };
@@ -172,7 +172,9 @@ impl Accounts {
     pub fn would_refuse(&mut self, loose: &Loose) -> Option<Notice> {
         let start = match loose.obstacle {
             Obstacle::Limit(key) => self.start_of(key),
-            Obstacle::Ceiling | Obstacle::Model | Obstacle::Until => self.calendar().starts()[1],
+            Obstacle::Ceiling | Obstacle::Model | Obstacle::Until => {
+                self.calendar().start(Window::Day).unwrap_or_default()
+            }
         };
         let would = &mut self.get_mut(loose.account).watched.would;
         if would.contains(&(loose.obstacle, start)) {
@@ -205,7 +207,7 @@ impl Accounts {
 
     /// Told once an hour: a price that is wrong would be told with every answer.
     fn overrun(&mut self, id: AccountId, cost: Pico, held: Pico, notices: &mut Notices) {
-        let hour = self.calendar().starts()[0];
+        let hour = self.calendar().start(Window::Hour).unwrap_or_default();
         let account = self.get_mut(id);
         if account.watched.overrun.replace(hour) != Some(hour) {
             let text = format!("a provider charged ${cost} where ${held} was set aside");
@@ -247,8 +249,7 @@ impl Accounts {
             courses.retain(|known| known.key != limit.key || known.start != start);
             courses.push(course);
         }
-        let limits = self.get(id).limits.clone();
-        let current: Vec<_> = limits.iter().map(|limit| (limit.key, self.start_of(limit.key))).collect();
+        let current: Vec<_> = self.get(id).limits.iter().map(|limit| (limit.key, self.start_of(limit.key))).collect();
         self.get_mut(id).watched.courses.retain(|course| current.contains(&(course.key, course.start)));
     }
 
@@ -267,7 +268,7 @@ impl Accounts {
     }
 
     fn look_at_day(&mut self, id: AccountId, notices: &mut Notices) {
-        let start = self.calendar().starts()[1];
+        let start = self.calendar().start(Window::Day).unwrap_or_default();
         let account = self.get(id);
         let day = account.watched.day.filter(|day| day.start == start);
         let mut day =

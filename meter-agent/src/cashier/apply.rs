@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Books, Cashier, CashierError};
+use super::{Books, Cashier, CashierError, fund::known, in_force::has_processes};
 use crate::{
     accounts::{AccountId, Change, Extension, LimitRule, Plan, State, TaskStatus},
     clock::Timestamp,
@@ -53,7 +53,7 @@ impl Cashier {
     ) -> Result<bool, CashierError> {
         let mut books = self.books.lock();
         self.advance(&mut books, now);
-        let id = known(&books, path)?;
+        let id = id_of(&books, path)?;
         let shut = self.shut_out(&mut books, id, reason, actor, now);
         self.wake_all(books);
         Ok(shut)
@@ -80,7 +80,7 @@ impl Cashier {
     pub fn restore(&self, path: &AccountPath, actor: Option<u32>, now: Timestamp) -> Result<bool, CashierError> {
         let mut books = self.books.lock();
         self.advance(&mut books, now);
-        let id = known(&books, path)?;
+        let id = id_of(&books, path)?;
         let Some(change) = books.accounts.restore(id) else { return Ok(false) };
         self.raise(&books, EventKind::Restored, id, actor, "restored".to_owned(), now);
         self.changed(&mut books, &[change]);
@@ -98,7 +98,7 @@ impl Cashier {
     ) -> Result<bool, CashierError> {
         let mut books = self.books.lock();
         self.advance(&mut books, now);
-        let id = known(&books, path)?;
+        let id = id_of(&books, path)?;
         let Some(change) = books.accounts.shut_by(id, State::Closed, None) else { return Ok(false) };
         books.accounts.get_mut(id).status = Some(status);
         self.writer.push_quietly(Op::Closed { id, status }, None);
@@ -120,7 +120,7 @@ impl Cashier {
     ) -> Result<Option<Pico>, CashierError> {
         let mut books = self.books.lock();
         self.advance(&mut books, now);
-        let id = known(&books, path)?;
+        let id = id_of(&books, path)?;
         if !books.accounts.get(id).limits.iter().any(|limit| limit.key.unit == Unit::Usd) {
             return Err(CashierError::NoMoneyLimit { path: path.clone() });
         }
@@ -187,11 +187,10 @@ impl Cashier {
             self.write_rows(books, rows);
         }
         for (from, to) in &plan.renamed {
-            let bound = books.slots.bound().any(|(id, _)| books.accounts.get(id).path.is_within(from));
             if books.accounts.id(from).is_none() {
                 continue;
             }
-            let moved = if bound { Vec::new() } else { books.accounts.rename(from, to) };
+            let moved = if has_processes(books, from) { Vec::new() } else { books.accounts.rename(from, to) };
             if moved.is_empty() {
                 kept.push(from.clone());
             }
@@ -226,7 +225,7 @@ fn rules(books: &Books) -> Vec<Vec<LimitRule>> {
     books.accounts.ids().map(|id| books.accounts.get(id).rules()).collect()
 }
 
-fn known(books: &Books, path: &AccountPath) -> Result<AccountId, CashierError> {
-    let unknown = || CashierError::UnknownAccount { path: path.clone(), known: super::fund::known(books) };
+pub(super) fn id_of(books: &Books, path: &AccountPath) -> Result<AccountId, CashierError> {
+    let unknown = || CashierError::UnknownAccount { path: path.clone(), known: known(books) };
     books.accounts.id(path).ok_or_else(unknown)
 }

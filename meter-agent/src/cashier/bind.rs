@@ -142,7 +142,7 @@ impl Cashier {
     fn give(&self, books: &mut Books, id: AccountId, given: &Given) {
         let account = books.accounts.get(id);
         let budget = given.budget.filter(|budget| !account.given.limits.contains(&LimitRule::budget(*budget)));
-        if budget.is_none() && given.labels.iter().all(|(key, value)| account.given.labels.get(key) == Some(value)) {
+        if budget.is_none() && labels::have(&account.given.labels, &given.labels) {
             return;
         }
         let changes = books.accounts.give(id, budget, &given.labels);

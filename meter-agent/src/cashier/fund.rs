@@ -43,10 +43,7 @@ fn fundable(books: &Books, path: &AccountPath, amount: Pico) -> Result<AccountId
     if !amount.is_positive() {
         return Err(CashierError::Other(format!("${amount} funds nothing; give more than 0")));
     }
-    let id = books
-        .accounts
-        .id(path)
-        .ok_or_else(|| CashierError::UnknownAccount { path: path.clone(), known: known(books) })?;
+    let id = super::apply::id_of(books, path)?;
     let limit = books.accounts.get(id).budget().ok_or_else(|| CashierError::NoLimit { path: path.clone() })?;
     let limit = Pico::new(limit.amount);
     match limit.checked_add(amount) {

@@ -63,7 +63,7 @@ impl Cashier {
     }
 }
 
-fn has_processes(books: &Books, path: &AccountPath) -> bool {
+pub(super) fn has_processes(books: &Books, path: &AccountPath) -> bool {
     books.slots.bound().any(|(id, _)| books.accounts.get(id).path.is_within(path))
 }
 
