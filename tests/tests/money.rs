@@ -103,6 +103,27 @@ fn a_price_that_changes_in_the_middle_of_a_stream_counts_from_the_next_request_o
 }
 
 #[test]
+fn a_stream_under_way_is_not_cut_by_a_price_that_came_after_its_start() {
+    let lab = Lab::with_budget("pinned", "0.01");
+    import(&lab, &list("0.000002", "0.000008"));
+    let slow = house().stream().with(|directive| (directive.chunks, directive.delay_ms) = (Some(200), 10));
+    let under_way = lab.agent("pinned").load(Load {
+        http2: true,
+        connections: 1,
+        requests: 1,
+        posts: vec![Post::chat(slow.body())],
+        seconds: None,
+    });
+    wait_for("the hold", Duration::from_secs(10), || (pico(&lab.daemon.account("pinned").held_usd) > 0).then_some(()));
+    // By this one the budget would be passed by the first words.
+    import(&lab, &list("0.002", "0.008"));
+    assert_eq!(under_way.wait().of(200), 1);
+    let books = Books::check(&lab.daemon, &[]);
+    let ends: Vec<(&str, &str)> = books.rows.iter().map(|row| (row.outcome.as_str(), row.cost_usd.as_str())).collect();
+    assert_eq!(ends, [("complete", "0.0022")]);
+}
+
+#[test]
 fn a_token_at_a_billionth_of_a_dollar_is_charged_and_a_thousand_requests_sum_up_exactly() {
     const REQUESTS: usize = 1_000;
     let mut options = LabOptions::default().budget("nano", "1");

@@ -73,9 +73,8 @@ impl Live {
 
     /// Whether what was fed still costs no more than is held, or can be. Why the answer is to be cut, where not.
     pub(crate) fn passed(&mut self, bytes: usize) -> Option<Box<Problem>> {
-        let shared = Arc::clone(&self.shared);
-        let Open { exchange, hold, tap, running, .. } = self.open();
-        running.passed(bytes, tap.as_ref()?, exchange, hold.as_mut(), &shared.prices)
+        let Open { exchange, prices, hold, tap, running, .. } = self.open();
+        running.passed(bytes, tap.as_ref()?, exchange, hold.as_mut(), prices)
     }
 
     /// Sets more aside. `false` when a limit has no room for it, or nothing is held.
