@@ -1,7 +1,6 @@
 //! `meter daemon` under test: its folders, its config, its log, and its command line.
 
 use std::{
-    collections::BTreeMap,
     fmt::Write,
     fs::{self, File},
     os::unix::process::ExitStatusExt,
@@ -284,15 +283,6 @@ impl Daemon {
         let parse =
             |line| -> serde_json::Value { serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}")) };
         text.lines().map(|line| parse(line)["text"].as_str().unwrap_or_default().to_owned()).collect()
-    }
-
-    /// Spend of an agent by its rows, by outcome.
-    pub fn outcomes(&self, agent: &str) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        for row in self.ledger(agent) {
-            *counts.entry(row.outcome).or_default() += 1;
-        }
-        counts
     }
 
     fn unexpected(&self) -> Vec<String> {
