@@ -6,6 +6,8 @@
 //! Sources: "Model fallbacks" at openrouter.ai/docs, "Model Fallbacks" at vercel.com/docs/ai-gateway, "Fallback" at
 //! docs.edenai.co and assemblyai.com/docs/llm-gateway, the Messages reference at docs.claude.com.
 
+use std::collections::HashSet;
+
 use serde_json::value::RawValue;
 
 use super::{Unreadable, edit::RawObject};
@@ -30,6 +32,8 @@ pub(super) fn read(object: &RawObject<'_>, model: &mut Option<String>) -> Result
     if let Some(tools) = object.get("tools").filter(|tools| tools.contains("\"advisor")) {
         add(tools, &mut named);
     }
+    let mut seen = HashSet::new();
+    named.retain(|name| seen.insert(name.clone()));
     if model.as_deref().is_none_or(str::is_empty) && !named.is_empty() {
         *model = Some(named.remove(0));
     }
@@ -46,7 +50,7 @@ fn add(list: &str, named: &mut Vec<String>) {
     for item in items {
         let name = serde_json::from_str::<String>(item.get()).ok();
         let name = name.or_else(|| RawObject::parse(item.get().as_bytes()).ok()?.text("model"));
-        if let Some(name) = name.filter(|name| !name.is_empty() && !named.contains(name)) {
+        if let Some(name) = name.filter(|name| !name.is_empty()) {
             named.push(name);
         }
     }
