@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 
 use super::{
     FAILED, print_json, say,
-    table::{Align, Table, counted, usd},
+    table::{Align, Table, counted, plain, usd},
 };
 use crate::{
     clock,
@@ -242,11 +242,6 @@ fn quality(row: &Row) -> &'static str {
         (Quality::Exact, PriceKind::Unpriced) => "exact, unpriced",
         (Quality::Exact, PriceKind::Priced | PriceKind::Provider | PriceKind::Plan) => "exact",
     }
-}
-
-/// The other side's words, without control characters that would speak to the terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::{
     peer::Peer,
     registry::Opening,
-    service::{Service, failed},
+    service::{Service, check_all_labels, failed},
     wire::{Answer, EXTEND_S_MAX, Fault, FaultKind, Opened, REASON_BYTES_MAX},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     cashier::Given,
     clock::{self, Timestamp},
     ids::AccountPath,
-    labels::{self, Labels},
+    labels::Labels,
     money::Pico,
 };
 
@@ -113,8 +113,7 @@ impl Service {
 
     /// Whether these labels may be given. An agent can add some of its own, and can't change those of people.
     pub(super) fn check_labels(&self, peer: &Peer, account: &AccountPath, labels: &Labels) -> Result<(), Fault> {
-        let malformed = |error: labels::LabelError| Fault::new(FaultKind::Malformed, error.to_string());
-        labels::check_all(labels).map_err(malformed)?;
+        check_all_labels(labels)?;
         if labels.is_empty() || self.account_of(peer)?.is_none() {
             return Ok(());
         }

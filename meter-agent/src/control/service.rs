@@ -18,7 +18,7 @@ use super::{
     price_files::{self, seller},
     refusals::Refusals,
     registry::{OpenError, Opening, Registry},
-    reload::{ReloadError, Reloader},
+    reload::Reloader,
     report::{AccountReport, KernelReport},
     wire::{Answer, Call, Fault, FaultKind, Opened, Pong, ROWS_MAX, Request, Summary, VERSION},
 };
@@ -141,7 +141,7 @@ impl Service {
         labels: &Labels,
         runtime: &Handle,
     ) -> Result<Answer, Fault> {
-        check_filter(labels)?;
+        check_all_labels(labels)?;
         self.flush(runtime);
         let reader = Reader::open(&self.data_dir).map_err(|e| failed(&e))?;
         let filter = RowFilter { account, limit: limit.min(ROWS_MAX) };
@@ -157,7 +157,7 @@ impl Service {
     }
 
     fn report(&self, query: &ReportQuery, runtime: &Handle) -> Result<Answer, Fault> {
-        check_filter(&query.labels)?;
+        check_all_labels(&query.labels)?;
         if query.by.len() > REPORT_KEYS_MAX {
             let message = format!("a report is by {REPORT_KEYS_MAX} things at most; leave some out");
             return Err(Fault::new(FaultKind::Malformed, message));
@@ -196,12 +196,12 @@ impl Service {
 
     fn reload_config(&self, peer: &Peer) -> Result<Answer, Fault> {
         self.outside(peer, "change the config")?;
-        self.reloader.reload(Some(peer.uid)).map(Answer::ConfigDiff).map_err(not_reloaded)
+        self.reloader.reload(Some(peer.uid)).map(Answer::ConfigDiff).map_err(|error| failed(&error))
     }
 
     fn diff_config(&self, peer: &Peer, file: &Path, text: &str) -> Result<Answer, Fault> {
         self.outside(peer, "try a config")?;
-        self.reloader.diff(text, file).map(Answer::ConfigDiff).map_err(not_reloaded)
+        self.reloader.diff(text, file).map(Answer::ConfigDiff).map_err(|error| failed(&error))
     }
 
     fn in_force(&self) -> Answer {
@@ -316,7 +316,7 @@ fn task_path(above: Option<&AccountPath>, agent: &str, task: &str) -> Result<Acc
     parent.child(task).map_err(malformed)
 }
 
-fn check_filter(labels: &Labels) -> Result<(), Fault> {
+pub(super) fn check_all_labels(labels: &Labels) -> Result<(), Fault> {
     labels::check_all(labels).map_err(|error| Fault::new(FaultKind::Malformed, error.to_string()))
 }
 
@@ -329,12 +329,6 @@ fn unknown(account: &AccountPath, known: &[AccountStatus]) -> Fault {
         if names.is_empty() { "there is no agent yet".to_owned() } else { format!("known: {}", names.join(", ")) };
     let message = format!("there is no account {account}; {hint} (`meter run --agent NAME` or the config makes one)");
     Fault::new(FaultKind::Unknown, message)
-}
-
-/// The text has a line per mistake.
-#[expect(clippy::needless_pass_by_value, reason = "it is what an error is mapped by")]
-fn not_reloaded(error: ReloadError) -> Fault {
-    Fault::new(FaultKind::Failed, error.to_string())
 }
 
 pub(super) fn failed(error: &dyn std::error::Error) -> Fault {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     LedgerError,
-    load::{count, exchange_id, maybe_count, named, parsed},
+    load::{count, exchange_id, labels, maybe_count, named, parsed},
     report::label_sql,
     schema::{BEFORE_SECOND, FILE_NAME, ROW_COLUMNS, SECOND_COLUMNS, VERSION},
     text,
@@ -196,10 +196,7 @@ impl Reader {
                 since: Timestamp::from_micros(row.get(8)?),
                 reason: row.get(9)?,
                 status: row.get(10)?,
-                labels: row
-                    .get::<_, Option<String>>(11)?
-                    .and_then(|t| serde_json::from_str(&t).ok())
-                    .unwrap_or_default(),
+                labels: labels(row, 11)?,
             })
         };
         let run = || {

@@ -322,10 +322,9 @@ impl Rebuild {
                 ));
             }
             let sql = "UPDATE accounts SET spent = ?2, held = ?3, exchanges = ?4, refusals = ?5 WHERE id = ?1";
-            let events = |n: i128| capped(n);
             self.file.execute(
                 sql,
-                params![id, capped(sum.spent), capped(open), events(sum.exchanges), events(sum.refusals)],
+                params![id, capped(sum.spent), capped(open), capped(sum.exchanges), capped(sum.refusals)],
             )?;
             if id > account.parent {
                 below.entry(account.parent).or_default().add(Sum { held: 0, ..sum });

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
+use super::reader::SUM_PART;
 use crate::exchange::Outcome;
-
-/// Amounts are summed in two parts: SQLite's sum of many large ones would be more than its integer.
-const PART: i64 = 1_000_000_000_000;
 
 /// An account as the file has it.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +58,7 @@ pub(super) fn own(file: &Connection, has_rollups: bool) -> rusqlite::Result<BTre
     let mut sums = BTreeMap::<i64, Sum>::new();
     let exchanges: Vec<&str> = Outcome::ALL.iter().filter(|o| o.is_exchange()).map(|o| o.as_str()).collect();
     let rows = format!(
-        "SELECT account, outcome IN ('{}'), sum(cost / {PART}), sum(cost % {PART}), sum(count) FROM rows GROUP BY 1, 2",
+        "SELECT account, outcome IN ('{}'), sum(cost / {SUM_PART}), sum(cost % {SUM_PART}), sum(count) FROM rows GROUP BY 1, 2",
         exchanges.join("', '")
     );
     let mut add = |sql: &str, read: fn(&rusqlite::Row<'_>) -> rusqlite::Result<Sum>| -> rusqlite::Result<()> {
@@ -76,11 +74,11 @@ pub(super) fn own(file: &Connection, has_rollups: bool) -> rusqlite::Result<BTre
         let (exchanges, refusals) = if is_exchange { (events, 0) } else { (0, events) };
         Ok(Sum { spent: parts(r, 2)?, exchanges: exchanges.into(), refusals: refusals.into(), ..Sum::default() })
     })?;
-    let holds = format!("SELECT account, sum(amount / {PART}), sum(amount % {PART}) FROM holds GROUP BY 1");
+    let holds = format!("SELECT account, sum(amount / {SUM_PART}), sum(amount % {SUM_PART}) FROM holds GROUP BY 1");
     add(&holds, |r| Ok(Sum { held: parts(r, 1)?, ..Sum::default() }))?;
     if has_rollups {
         let days = format!(
-            "SELECT account, sum(cost / {PART}), sum(cost % {PART}), sum(exchanges), sum(refusals) FROM rollups GROUP BY 1"
+            "SELECT account, sum(cost / {SUM_PART}), sum(cost % {SUM_PART}), sum(exchanges), sum(refusals) FROM rollups GROUP BY 1"
         );
         add(&days, |r| {
             let (exchanges, refusals): (i64, i64) = (r.get(3)?, r.get(4)?);
@@ -103,7 +101,7 @@ pub(super) fn with_children(accounts: &BTreeMap<i64, Totals>, mut own: BTreeMap<
 
 fn parts(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<i128> {
     let (whole, rest): (i64, i64) = (row.get(first)?, row.get(first + 1)?);
-    Ok(i128::from(whole) * i128::from(PART) + i128::from(rest))
+    Ok(i128::from(whole) * i128::from(SUM_PART) + i128::from(rest))
 }
 
 /// Totals end at the largest amount.

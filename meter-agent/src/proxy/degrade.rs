@@ -5,11 +5,12 @@
 //! there were no cheaper model, with the facts of the limit that was reached.
 
 use bytes::Bytes;
-use http::{header, request::Parts, uri::PathAndQuery};
+use http::{request::Parts, uri::PathAndQuery};
 
 use super::{
     admission::{Manner, NotHeld, Refusal, Said, aside, hold, is_signed, understood},
     aside::IN_PLACE_MAX,
+    forward::call_of,
     http::Session,
     live::Live,
 };
@@ -63,9 +64,8 @@ async fn renamed(
     if is_signed(&parts.headers) {
         return None;
     }
-    let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
-    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let (content_type, quirks) = (content_type.to_owned(), session.target.matched.quirks);
+    let Call { path_and_query, content_type, quirks, .. } = call_of(session, parts, endpoint);
+    let (path, content_type) = (path_and_query.to_owned(), content_type.to_owned());
     let heavy = said.decoded.len() > IN_PLACE_MAX;
     let work = move || {
         let call = Call { endpoint, path_and_query: &path, content_type: &content_type, quirks };

@@ -225,8 +225,9 @@ pub(crate) fn remove_named_by_connection(headers: &mut HeaderMap) {
         .iter()
         .filter_map(|v| v.to_str().ok())
         .flat_map(|v| v.split(','))
-        .map(|v| v.trim().to_ascii_lowercase())
-        .filter(|v| !v.is_empty() && !HOP_BY_HOP.iter().any(|known| known.as_str() == v))
+        .map(str::trim)
+        .filter(|v| !v.is_empty() && !HOP_BY_HOP.iter().any(|known| v.eq_ignore_ascii_case(known.as_str())))
+        .map(str::to_owned)
         .collect();
     for name in named {
         headers.remove(name.as_str());

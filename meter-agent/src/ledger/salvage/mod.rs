@@ -189,9 +189,7 @@ impl Salvage<'_> {
                 _ => self.report.unfit += 1,
             }
         }
-        if node.lost > 0 {
-            self.report.unfit += node.lost;
-        }
+        self.report.unfit += node.lost;
         Ok(())
     }
 

@@ -38,11 +38,10 @@ fn error(problem: &Problem) -> serde_json::Value {
 /// An error in a stream's event. Of Responses it is an event of its own kind too, with the same facts beside its type:
 /// who reads events by their type finds it there, and the SDKs raise what has an `error`.
 pub(crate) fn cut_event(endpoint: Endpoint, problem: &Problem) -> Vec<u8> {
-    let body = error_body(problem);
     if endpoint.name != RESPONSES {
-        return error_event("", &body);
+        return error_event("", &error_body(problem));
     }
-    let mut event: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let mut event = error(problem);
     event["type"] = "error".into();
     event["code"] = problem.code.into();
     event["message"] = problem.text().into();
